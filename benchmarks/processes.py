@@ -1,0 +1,86 @@
+"""Starting a server for a measurement and stopping all that it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+MARK = "HEARTH_BENCHMARK_ARM"
+"""Set in a server's environment, so that its descendants can be told from all other processes."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A command and everything it starts; its output goes to `log`."""
+
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> None:
+        self._mark = uuid.uuid4().hex
+        self.log = log
+        with log.open("wb") as sink:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env, MARK: self._mark},
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raises RuntimeError with the end of the log when the command has ended."""
+        if (code := self._process.poll()) is not None:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"server ended with status {code}; end of {self.log}:\n{tail}")
+
+    def pids(self) -> list[int]:
+        """Of the command and of all its living descendants, in whatever session they are."""
+        entry = f"{MARK}={self._mark}".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if entry in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:  # it has ended meanwhile, or is another user's
+                continue
+        return found
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far by all its living processes."""
+        ticks = 0
+        for pid in self.pids():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def signal(self, number: signal.Signals) -> None:
+        for pid in self.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    def stop(self, grace_s: float = 20.0) -> None:
+        """Ask the command to end; what is left of it and its descendants after `grace_s` is killed."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        until = time.monotonic() + grace_s
+        while self.pids() and time.monotonic() < until:
+            self._process.poll()
+            time.sleep(0.2)
+        self.signal(signal.SIGKILL)
+        self._process.wait()

@@ -1,0 +1,44 @@
+"""The message by which a replica says that it is there: posted to the controller once a second."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Phase = Literal["starting", "loading", "ready", "draining", "failed"]
+
+INTERVAL_S = 1.0
+LEASE_S = 5.0
+"""A replica that has not been heard from for this long is taken off the routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """State of one replica at one moment.
+
+    `port` is 0 until it listens. Counters are totals since the replica started; `in_flight` counts
+    requests admitted and not yet finished. `detail` says in words what a `loading` replica is doing,
+    or why a `failed` one failed.
+    """
+
+    replica_id: str
+    endpoint: str
+    variant: str
+    revision: str
+    host: str
+    port: int
+    pid: int
+    phase: Phase
+    detail: str = ""
+    in_flight: int = 0
+    requests_total: int = 0
+    tokens_total: int = 0
+    started_at: float = 0.0
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, message: dict[str, Any]) -> Beat:
+        """Raises TypeError when a field is missing or unknown."""
+        return cls(**message)

@@ -1,0 +1,162 @@
+"""The `hearth` command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from server.cli import doctor, logs_view, status
+from server.cli import up as starting
+from server.cli.client import Hearth, fail
+from server.edge.process import EdgeError
+from server.settings import Settings, SettingsError, load
+from server.spec import Task
+from server.supervisor.process import PidFile
+from server.supervisor.ray_head import RayError
+from server.supervisor.supervisor import AlreadyRunning
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="hearth.yaml; default: the one in this folder.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on (default 8080).")]
+State = Annotated[Path | None, typer.Option("--state", help="State directory (default .hearth).")]
+
+
+def settings(config: Path | None, **overrides: object) -> Settings:
+    default = Path("hearth.yaml")
+    try:
+        return load(config or (default if default.exists() else None), **overrides)
+    except SettingsError as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def up(config: Config = None, host: Host = None, port: Port = None, state: State = None) -> None:
+    """Start Hearth in the foreground."""
+    chosen = settings(config, host=host, port=port, state_dir=state)
+    try:
+        starting.up(chosen, console)
+    except (starting.CannotStart, AlreadyRunning, RayError, EdgeError) as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def down(config: Config = None, state: State = None) -> None:
+    """Stop the Hearth that runs on this state directory."""
+    chosen = settings(config, state_dir=state)
+    owner = PidFile(chosen.run_dir / "hearth.pid").read()
+    if owner is None:
+        raise fail(f"No Hearth runs on {chosen.state_dir}.")
+    os.kill(owner.pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while owner.alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if owner.alive():
+        raise fail(f"Process {owner.pid} did not stop within 60 s.")
+    console.print("stopped")
+
+
+@app.command(name="status")
+def show_status(config: Config = None, host: Host = None, port: Port = None) -> None:
+    """Show endpoints, replicas, requests in flight and tokens/s."""
+    status.show(Hearth(settings(config, host=host, port=port).url), console)
+
+
+@app.command()
+def deploy(
+    name: str,
+    model: Annotated[str, typer.Option(help="A shipped model's name, a local folder, or a Hugging Face id.")],
+    task: Annotated[Task | None, typer.Option(help="What to serve it for; default: what its config says.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="Engine option, e.g. max-model-len=4096.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Environment variable of the replicas, NAME=VALUE.")] = None,
+    min_replicas: int = 1,
+    max_replicas: int | None = None,
+    target_in_flight: float = 16.0,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Create an endpoint, or update one."""
+    local = Path(model).expanduser()
+    variant = {
+        "model": str(local.resolve()) if local.is_dir() else model,
+        "task": task,
+        "engine": {key: _value(text) for key, text in map(_pair, engine or [])},
+        "env": dict(map(_pair, env or [])),
+        "resources": {"num_cpus": cpus, "num_gpus": gpus},
+        "scaling": {
+            "min_replicas": min_replicas,
+            "max_replicas": max_replicas or max(1, min_replicas),
+            "target_in_flight": target_in_flight,
+        },
+    }
+    hearth = Hearth(settings(config, host=host, port=port).url)
+    hearth.call("PUT", f"/hearth/endpoints/{name}", variant)
+    if wait:
+        _wait(hearth, name)
+
+
+@app.command()
+def delete(name: str, config: Config = None, host: Host = None, port: Port = None) -> None:
+    """Delete an endpoint."""
+    Hearth(settings(config, host=host, port=port).url).call("DELETE", f"/hearth/endpoints/{name}")
+    console.print(f"{name}: Deleting")
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="edge, door, controller, or an endpoint's name.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n")] = 50,
+    config: Config = None,
+    state: State = None,
+) -> None:
+    """Show a component's or an endpoint's log."""
+    logs_view.show(settings(config, state_dir=state), name, lines, follow, console)
+
+
+@app.command(name="doctor")
+def check(config: Config = None) -> None:
+    """Check this machine for what Hearth needs."""
+    if not doctor.report(settings(config), console):
+        raise typer.Exit(1)
+
+
+def _wait(hearth: Hearth, name: str) -> None:
+    with console.status(f"{name}: Creating") as line:
+        while True:
+            found = hearth.call("GET", f"/hearth/endpoints/{name}")
+            if found["status"] == "Failed":
+                raise fail(f"{name}: Failed: {found['reason']}")
+            if found["status"] == "InService":
+                break
+            replicas = hearth.call("GET", "/hearth/state")["replicas"]
+            details = [r["detail"] for r in replicas if r["endpoint"] == name and r["detail"]]
+            line.update(f"{name}: {found['status']} {'; '.join(details)}")
+            time.sleep(0.5)
+    console.print(f"{name}: InService at {hearth.url}/endpoints/{name}/invocations")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise fail(f"{text!r}: expected NAME=VALUE")
+    return key, value
+
+
+def _value(text: str) -> object:
+    """YAML's reading of an engine option: numbers, true/false and JSON keep their type."""
+    import yaml
+
+    return yaml.safe_load(text)

@@ -1,0 +1,44 @@
+"""Endpoints as intent: what a user may ask for. Validates, writes to the store, returns; never waits."""
+
+from __future__ import annotations
+
+from server.errors import Conflict, NotFound
+from server.spec import EndpointSpec
+from server.store.store import Resource, Store
+
+KIND = "Endpoint"
+
+
+def deploy(store: Store, spec: EndpointSpec) -> Resource:
+    """Asks for `spec`: a new endpoint, or another version of one that is there.
+
+    The same document again changes nothing, unless the endpoint failed: then it is tried again.
+    Raises Conflict while the endpoint is being deleted or when two changes meet.
+    """
+    document = spec.model_dump(mode="json")
+    try:
+        current = store.get(KIND, spec.name)
+    except NotFound:
+        return store.create(KIND, spec.name, document, "Creating")
+    if current.status == "Deleting":
+        raise Conflict(f"Endpoint {spec.name!r} is being deleted; try again when it is gone.")
+    if current.document == document and current.status != "Failed":
+        return current
+    return store.replace(current, document, "Creating" if current.status == "Creating" else "Updating")
+
+
+def delete(store: Store, name: str) -> Resource:
+    """Asks for an endpoint's removal. Raises NotFound."""
+    current = store.get(KIND, name)
+    if current.status == "Deleting":
+        return current
+    return store.replace(current, current.document, "Deleting")
+
+
+def describe(store: Store, name: str) -> Resource:
+    """Raises NotFound, also for one that is being deleted and takes no requests any more."""
+    return store.get(KIND, name)
+
+
+def find(store: Store) -> list[Resource]:
+    return store.find(KIND)

@@ -1,0 +1,49 @@
+"""`python -m server.controller RUN_DIR`: the controller process, started by the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from server import logs
+from server.controller.api import application
+from server.controller.loop import Controller
+from server.edge.process import EdgeClient
+from server.launch import Launch, edge_config
+from server.replicas.plan import Home
+from server.store.migrate import migrate
+from server.store.store import Store, connect
+
+
+async def main(launch: Launch) -> None:
+    settings = launch.settings
+    logs.configure("controller", settings.log_level)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    engine = connect(settings.database)
+    migrate(engine)
+    store = Store(engine, settings.account, settings.region)
+    home = Home(
+        beat_url=launch.control_url,
+        token=launch.token,
+        bind_host=settings.replica_host,
+        account=settings.account,
+        region=settings.region,
+        drain_timeout_s=settings.drain_timeout_s,
+        log_level=settings.log_level,
+    )
+    controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
+    config = uvicorn.Config(
+        application(controller, launch.token), host=settings.replica_host, port=launch.control_port, ws="none",
+        lifespan="off", access_log=False, log_config=None, timeout_keep_alive=60,
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(controller.run())
+        tasks.create_task(uvicorn.Server(config).serve())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Launch.read(Path(sys.argv[1]))))

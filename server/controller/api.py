@@ -1,0 +1,111 @@
+"""The controller's own listener: replicas report here, the door asks here. Loopback or cluster-internal."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.beat import Beat
+from server.controller.loop import KIND, Controller
+from server.errors import HearthError, NotFound, NotReady, Throttled
+
+
+class Api:
+    """Handlers over one `Controller`."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+
+    async def beats(self, request: Request) -> Response:
+        """A replica's beat; the answer says whether requests may still be routed to it."""
+        try:
+            beat = Beat.from_wire(await request.json())
+        except (TypeError, ValueError) as error:
+            return JSONResponse({"message": f"not a beat: {error}"}, 400)
+        self.controller.registry.hear(beat)
+        return JSONResponse({"routed": self.controller.routed(beat.replica_id)})
+
+    async def wake(self, request: Request) -> Response:
+        """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``."""
+        name = request.path_params["endpoint"]
+        timeout_s = min(float(request.query_params["timeout_s"]), self.controller.settings.wake_timeout_s)
+        waiting = self.controller.waiting
+        if sum(waiting.values()) >= self.controller.settings.wake_queue:
+            raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
+        waiting[name] = waiting.get(name, 0) + 1
+        try:
+            await asyncio.wait_for(self._awake(name), timeout_s)
+        except TimeoutError:
+            raise NotReady(f"Endpoint {name} did not become ready within {timeout_s:.0f} s.") from None
+        finally:
+            waiting[name] -= 1
+            if not waiting[name]:
+                del waiting[name]
+        return JSONResponse({"ready": True})
+
+    async def _awake(self, name: str) -> None:
+        controller = self.controller
+        while not controller.has_route(name):
+            resource = await asyncio.to_thread(controller.store.get, KIND, name)
+            if resource.status == "Deleting":
+                raise NotFound(f"Endpoint {name!r} not found.")
+            if resource.status == "Failed":
+                raise NotReady(f"Endpoint {name} failed: {resource.reason}", retry_after=60)
+            controller.wake(resource)
+            async with controller.published:
+                try:
+                    await asyncio.wait_for(controller.published.wait(), 1.0)
+                except TimeoutError:
+                    continue
+
+    async def state(self, _request: Request) -> Response:
+        """Replicas and waiting requests, for `hearth status` and the metrics."""
+        return JSONResponse(
+            {
+                "replicas": [beat.to_wire() for beat in self.controller.registry.beats()],
+                "waiting": self.controller.waiting,
+                "settled": self.controller.registry.settled,
+            }
+        )
+
+
+def application(controller: Controller, token: str) -> ASGIApp:
+    api = Api(controller)
+    app = Starlette(
+        routes=[
+            Route("/beats", api.beats, methods=["POST"]),
+            Route("/wake/{endpoint}", api.wake, methods=["POST"]),
+            Route("/state", api.state),
+        ],
+        exception_handlers={HearthError: _refuse},
+    )
+    return _Bearer(app, token)
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HearthError)
+    body = {"code": error.code, "message": error.message, "retry_after": error.retry_after}
+    return JSONResponse(body, error.status)
+
+
+class _Bearer:
+    """Lets through what carries the cluster's token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            given = dict[bytes, Any](scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                await JSONResponse({"message": "unauthorized"}, 401)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

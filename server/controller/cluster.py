@@ -1,0 +1,80 @@
+"""The seam to Ray: connecting, and the four things the controller asks of Ray Serve."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+
+from server.controller.decide import App, AppStatus
+from server.replicas.build import application
+from server.replicas.names import AppName
+from server.replicas.plan import Home
+from server.spec import EndpointSpec, VariantSpec
+
+NAMESPACE = "hearth"
+
+_STATUS: Mapping[ApplicationStatus, AppStatus] = {
+    ApplicationStatus.NOT_STARTED: "deploying",
+    ApplicationStatus.DEPLOYING: "deploying",
+    ApplicationStatus.RUNNING: "running",
+    ApplicationStatus.DEPLOY_FAILED: "failed",
+    ApplicationStatus.DELETING: "deleting",
+    ApplicationStatus.UNHEALTHY: "unhealthy",
+}
+
+
+class Cluster:
+    """Ray Serve on one Ray cluster. All methods block; call them off the event loop."""
+
+    def __init__(self, address: str) -> None:
+        ray.init(
+            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING,
+            configure_logging=False,
+        )  # fmt: skip
+        serve.start(proxy_location="Disabled")
+        self._waking: dict[AppName, object] = {}
+
+    def deploy(self, spec: EndpointSpec, variant: VariantSpec, home: Home, name: AppName) -> None:
+        """Hands the application to Ray Serve and returns; the same revision again only rescales it."""
+        serve.run_many(
+            [serve.RunTarget(application(spec, variant, home), name=str(name), route_prefix=None)],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+    def delete(self, name: AppName) -> None:
+        serve.delete(str(name), _blocking=False)
+
+    def apps(self) -> dict[AppName, App]:
+        """Every application of ours."""
+        found = {}
+        for text, overview in serve.status().applications.items():
+            if name := AppName.parse(text):
+                replicas = sum(sum(d.replica_states.values()) for d in overview.deployments.values())
+                found[name] = App(_STATUS[overview.status], _message(overview), replicas)
+        return found
+
+    def wake(self, name: AppName) -> None:
+        """Has a sleeping application start a replica; one call is under way per application at most."""
+        pending = self._waking.get(name)
+        if pending is None or _done(pending):
+            self._waking[name] = serve.get_app_handle(str(name)).wake.remote()
+
+
+def _message(overview: object) -> str:
+    parts = [overview.message, *(d.message for d in overview.deployments.values())]  # type: ignore[attr-defined]
+    return "\n".join(part for part in parts if part)
+
+
+def _done(response: object) -> bool:
+    try:
+        response.result(timeout_s=0)  # type: ignore[attr-defined]
+    except TimeoutError:
+        return False
+    except Exception:
+        return True
+    return True

@@ -1,0 +1,130 @@
+"""What the controller does next for one endpoint. Pure: sees a snapshot, names the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from server.beat import Beat
+from server.replicas.names import AppName, app_name
+from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.store.store import Resource
+
+AppStatus = Literal["deploying", "running", "failed", "deleting", "unhealthy"]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A Ray Serve application as it is: its status, the reason for it, and its replica count."""
+
+    status: AppStatus
+    message: str = ""
+    replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    spec: EndpointSpec
+    variant: VariantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    app: AppName
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    status: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The endpoint is gone; its row may go too."""
+
+
+Step = Deploy | Delete | Report | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A snapshot: applications by name, the scaling each was last deployed with, and all beats."""
+
+    apps: Mapping[AppName, App]
+    scaled: Mapping[AppName, Scaling]
+    beats: tuple[Beat, ...]
+    now: datetime
+    start_timeout_s: float
+
+    def ready(self, app: AppName) -> bool:
+        return any(
+            beat.phase == "ready" and (beat.endpoint, beat.variant, beat.revision) == _key(app) for beat in self.beats
+        )
+
+    def serves(self, app: AppName) -> bool:
+        """Whether requests for `app` get an answer: it has a ready replica, or it sleeps and will wake."""
+        state = self.apps.get(app)
+        asleep = state is not None and state.status == "running" and state.replicas == 0
+        return self.ready(app) or asleep
+
+
+def steps(resource: Resource, seen: Seen) -> list[Step]:
+    """The steps that bring `resource` closer to its document; none when it is as it should be."""
+    present = [app for app in seen.apps if app.endpoint == resource.name]
+    if resource.status == "Deleting":
+        return [Delete(app) for app in present if seen.apps[app].status != "deleting"] or (
+            [] if present else [Forget()]
+        )
+    spec = EndpointSpec.model_validate(resource.document)
+    wanted = {app_name(spec, variant): variant for variant in spec.variants}
+    plan: list[Step] = [Deploy(spec, variant) for app, variant in wanted.items() if _needs_deploy(app, variant, seen)]
+    plan += [Delete(app) for app in present if app not in wanted and _replaced(app, wanted, seen)]
+    report = _report(resource, wanted, seen)
+    if report is not None and (report.status, report.reason) != (resource.status, resource.reason):
+        plan.append(report)
+    return plan
+
+
+def _needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
+    state = seen.apps.get(app)
+    return (state is None or state.status != "deleting") and seen.scaled.get(app) != variant.scaling
+
+
+def _replaced(app: AppName, wanted: Mapping[AppName, VariantSpec], seen: Seen) -> bool:
+    """Whether an application of an older document has nothing left to do."""
+    if seen.apps[app].status == "deleting":
+        return False
+    successors = [other for other in wanted if other.variant == app.variant] or list(wanted)
+    return all(seen.serves(other) for other in successors)
+
+
+def _report(resource: Resource, wanted: Mapping[AppName, VariantSpec], seen: Seen) -> Report | None:
+    if all(seen.serves(app) for app in wanted):
+        return Report("InService")
+    if resource.status == "InService":
+        return None
+    failed = [(app, seen.apps[app]) for app in wanted if app in seen.apps and seen.apps[app].status == "failed"]
+    if failed:
+        app, state = failed[0]
+        return Report("Failed", _reason(app, state, seen))
+    if (seen.now - resource.modified_at).total_seconds() > seen.start_timeout_s:
+        return Report("Failed", f"not ready within {seen.start_timeout_s:.0f} s")
+    return None
+
+
+def _reason(app: AppName, state: App, seen: Seen) -> str:
+    """A replica's own words where there are any: they name the cause, Ray Serve's name the attempt."""
+    own = [b.detail for b in seen.beats if b.phase == "failed" and (b.endpoint, b.variant, b.revision) == _key(app)]
+    return f"variant {app.variant}: {own[-1] if own else _last_line(state.message)}"
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else "the replica could not start"
+
+
+def _key(app: AppName) -> tuple[str, str, str]:
+    return (app.endpoint, app.variant, app.revision)

@@ -1,0 +1,149 @@
+"""The controller's two loops.
+
+*Reconcile* reads the store, looks at Ray Serve, takes the steps that `decide` names and writes what became
+of them. *Publish* brings the edge's routes in line with the replicas that beat; it needs no Ray, so routes
+follow the replicas even while Ray restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from server.controller.cluster import Cluster
+from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, steps
+from server.controller.publish import route_table
+from server.controller.registry import Registry
+from server.edge.process import EdgeClient
+from server.edge.routes import RouteTable
+from server.errors import Conflict
+from server.replicas.names import AppName, app_name
+from server.replicas.plan import Home
+from server.settings import Settings
+from server.spec import EndpointSpec, Scaling
+from server.store.store import Resource, Store
+
+log = structlog.get_logger(__name__)
+
+KIND = "Endpoint"
+TICK_S = 1.0
+CALL_TIMEOUT_S = 60.0
+"""Bound on one call to Ray; a cluster that does not answer for this long is connected to anew."""
+
+Result = TypeVar("Result")
+
+
+class Controller:
+    """State of one controller process; everything in it can be rebuilt from store, Ray and beats."""
+
+    def __init__(self, settings: Settings, store: Store, edge: EdgeClient, home: Home, address: str) -> None:
+        self.settings = settings
+        self.store = store
+        self.edge = edge
+        self.home = home
+        self.registry = Registry()
+        self.table: RouteTable | None = None
+        self.published = asyncio.Condition()
+        self.waiting: dict[str, int] = {}
+        self.woken = asyncio.Event()
+        self._wanted_awake: set[AppName] = set()
+        self._scaled: dict[AppName, Scaling] = {}
+        self._address = address
+        self._cluster: Cluster | None = None
+
+    async def run(self) -> None:
+        """Runs until a loop fails for good; the supervisor then starts the process anew."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_forever())
+            tasks.create_task(self._reconcile_forever())
+
+    def routed(self, replica_id: str) -> bool:
+        """Whether the edge may still send requests to this replica."""
+        table = self.table
+        return table is None or any(s.id == replica_id for backend in table.backends for s in backend.servers)
+
+    def has_route(self, endpoint: str) -> bool:
+        table = self.table
+        return table is not None and any(b.servers for b in table.backends if b.endpoint == endpoint)
+
+    def wake(self, resource: Resource) -> None:
+        """Has every variant of an endpoint that takes traffic start at least one replica."""
+        spec = EndpointSpec.model_validate(resource.document)
+        self._wanted_awake |= {app_name(spec, variant) for variant in spec.variants if variant.weight > 0}
+        self.woken.set()
+
+    async def _publish_forever(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.registry.changed.wait(), TICK_S)
+            self.registry.changed.clear()
+            for beat in self.registry.drop_lost():
+                log.warning("replica lost", endpoint=beat.endpoint, variant=beat.variant, replica=beat.replica_id)
+            if self.registry.settled:
+                await self._publish()
+
+    async def _publish(self) -> None:
+        resources = await asyncio.to_thread(self.store.find, KIND)
+        table = route_table(resources, self.registry, self.settings.default_endpoint)
+        outcome = await asyncio.to_thread(self.edge.apply, table)
+        if outcome != "unchanged":
+            log.info("routes published", how=outcome, servers=sum(len(b.servers) for b in table.backends))
+        self.table = table
+        async with self.published:
+            self.published.notify_all()
+
+    async def _reconcile_forever(self) -> None:
+        self._cluster = await self._bounded(Cluster, self._address)
+        while True:
+            await self._reconcile()
+            self.woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.woken.wait(), TICK_S)
+
+    async def _reconcile(self) -> None:
+        cluster = self._cluster
+        assert cluster is not None
+        resources = await asyncio.to_thread(self.store.find, KIND)
+        apps = await self._bounded(cluster.apps)
+        seen = Seen(apps, self._scaled, tuple(self.registry.beats()), datetime.now(UTC), self.settings.start_timeout_s)
+        for resource in resources:
+            for step in steps(resource, seen):
+                try:
+                    await self._take(resource, step, cluster)
+                except (ValueError, TypeError) as error:
+                    # One endpoint that Ray Serve will not take must not stop the others.
+                    log.exception("step refused", endpoint=resource.name)
+                    await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
+                    break
+        for name in [name for name in apps if name.endpoint not in {r.name for r in resources}]:
+            await self._bounded(cluster.delete, name)
+        for name in list(self._wanted_awake):
+            self._wanted_awake.discard(name)
+            if name in apps:
+                await self._bounded(cluster.wake, name)
+
+    async def _take(self, resource: Resource, step: Step, cluster: Cluster) -> None:
+        match step:
+            case Deploy(spec, variant):
+                name = app_name(spec, variant)
+                log.info("deploying", endpoint=spec.name, variant=variant.name, revision=variant.revision)
+                await self._bounded(cluster.deploy, spec, variant, self.home, name)
+                self._scaled[name] = variant.scaling
+            case Delete(app):
+                log.info("removing", endpoint=app.endpoint, variant=app.variant, revision=app.revision)
+                await self._bounded(cluster.delete, app)
+                self._scaled.pop(app, None)
+            case Report(status, reason):
+                log.info("status", endpoint=resource.name, status=status, reason=reason)
+                await asyncio.to_thread(self.store.report, resource, status, reason)
+            case Forget():
+                with contextlib.suppress(Conflict):
+                    await asyncio.to_thread(self.store.remove, resource)
+
+    async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)

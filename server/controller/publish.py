@@ -1,0 +1,37 @@
+"""From what should be (store) and what is (registry) to the edge's route table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from server.beat import Beat
+from server.controller.registry import Registry, ready
+from server.edge.routes import Backend, RouteTable, Server
+from server.spec import EndpointSpec, VariantSpec
+from server.store.store import Resource
+
+
+def route_table(endpoints: Iterable[Resource], registry: Registry, default_endpoint: str | None) -> RouteTable:
+    """Routes to every ready replica of every endpoint that is not being deleted."""
+    backends = [
+        _backend(spec, variant, registry)
+        for resource in endpoints
+        if resource.status != "Deleting"
+        for spec in (EndpointSpec.model_validate(resource.document),)
+        for variant in spec.variants
+    ]
+    return RouteTable(backends=tuple(backends), default_endpoint=default_endpoint)
+
+
+def _backend(spec: EndpointSpec, variant: VariantSpec, registry: Registry) -> Backend:
+    servers = tuple(Server(beat.replica_id, beat.host, beat.port) for beat in serving(spec, variant, registry))
+    return Backend(spec.name, variant.name, variant.weight, servers, variant.limits.max_in_flight)
+
+
+def serving(spec: EndpointSpec, variant: VariantSpec, registry: Registry) -> list[Beat]:
+    """Ready replicas of the wanted revision; before it has one, those of the revision it replaces."""
+    wanted = ready(registry.of(spec.name, variant.name, variant.revision))
+    if wanted:
+        return wanted
+    others = ready(registry.of(spec.name, variant.name))
+    return [beat for beat in others if beat.revision == others[-1].revision] if others else []

@@ -1,0 +1,63 @@
+"""Which replicas there are, as they say themselves. Soft state: a restarted controller hears it anew."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from server.beat import LEASE_S, Beat
+
+
+class Registry:
+    """The newest beat of every living replica.
+
+    `changed` is set when a replica came, went, or changed its phase or address.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._beats: dict[str, tuple[Beat, float]] = {}
+        self._born = clock()
+        self.changed = asyncio.Event()
+
+    @property
+    def settled(self) -> bool:
+        """False for one lease after start: a replica not heard from yet may still be there."""
+        return self._clock() - self._born > LEASE_S
+
+    def hear(self, beat: Beat) -> None:
+        before = self._beats.get(beat.replica_id)
+        self._beats[beat.replica_id] = (beat, self._clock())
+        if before is None or _address(before[0]) != _address(beat):
+            self.changed.set()
+
+    def drop_lost(self) -> list[Beat]:
+        """Forgets replicas whose lease ran out and gives their last beats."""
+        oldest = self._clock() - LEASE_S
+        lost = [beat for beat, heard in self._beats.values() if heard < oldest]
+        for beat in lost:
+            del self._beats[beat.replica_id]
+        if lost:
+            self.changed.set()
+        return lost
+
+    def beats(self) -> list[Beat]:
+        return [beat for beat, _ in self._beats.values()]
+
+    def of(self, endpoint: str, variant: str | None = None, revision: str | None = None) -> list[Beat]:
+        """Beats of one endpoint, variant or revision, oldest replica first."""
+        found = [
+            beat
+            for beat in self.beats()
+            if beat.endpoint == endpoint and variant in (None, beat.variant) and revision in (None, beat.revision)
+        ]
+        return sorted(found, key=lambda beat: (beat.started_at, beat.replica_id))
+
+
+def ready(beats: Iterable[Beat]) -> list[Beat]:
+    return [beat for beat in beats if beat.phase == "ready"]
+
+
+def _address(beat: Beat) -> tuple[str, str, int]:
+    return (beat.phase, beat.host, beat.port)

@@ -1,0 +1,63 @@
+"""What an invocation says in its headers, and what the answer's headers say back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from server.dialects.identity import Identity
+from server.dialects.service_model import HEADER_RULES, INVOKE, header_name
+from server.errors import BadRequest
+
+_CUSTOM = header_name(INVOKE, "CustomAttributes").lower().encode()
+_VARIANT = header_name(INVOKE, "InvokedProductionVariant").lower().encode()
+_TARGET = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
+_SESSION = header_name(INVOKE, "SessionId", output=False).lower().encode()
+_ACCEPTS = (b"x-amzn-sagemaker-accept", b"accept")
+REQUEST_ID = b"x-request-id"
+AMZN_REQUEST_ID = b"x-amzn-requestid"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Headers of one invocation, names in lower case. `content_type` and `accept` are lower case and the
+    first is without its parameters."""
+
+    headers: dict[bytes, bytes]
+    content_type: str
+    accept: str
+    request_id: str
+
+    @classmethod
+    def of(cls, scope: Scope) -> Call:
+        headers = dict(scope["headers"])
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        accept = next((headers[name] for name in _ACCEPTS if name in headers), b"").decode("latin-1")
+        return cls(
+            headers,
+            content_type.partition(";")[0].strip().lower(),
+            accept.lower(),
+            headers.get(REQUEST_ID, b"-").decode("latin-1"),
+        )
+
+    def accepts(self, media_type: str) -> bool:
+        return any(each.partition(";")[0].strip() == media_type for each in self.accept.split(","))
+
+    def check_headers(self, identity: Identity) -> None:
+        """Raises BadRequest for a header that the service model does not allow, or that asks for another
+        variant."""
+        for name, value in self.headers.items():
+            if rule := HEADER_RULES.get(name):
+                rule.check(value.decode("latin-1"))
+        target = self.headers.get(_TARGET)
+        if target is not None and target.decode("latin-1") != identity.variant:
+            raise BadRequest(f"variant {target.decode('latin-1')} was not found here", field="TargetVariant")
+        if self.headers.get(_SESSION) == b"NEW_SESSION":
+            raise BadRequest("this endpoint keeps no sessions; any other SessionId works", field="SessionId")
+
+    def answer_headers(self, identity: Identity) -> list[tuple[bytes, bytes]]:
+        answer = [(_VARIANT, identity.variant.encode()), (AMZN_REQUEST_ID, self.request_id.encode("latin-1"))]
+        if custom := self.headers.get(_CUSTOM):
+            answer.append((_CUSTOM, custom))
+        return answer

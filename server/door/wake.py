@@ -1,0 +1,186 @@
+"""Requests that the edge could not hand to a replica itself: the endpoint sleeps, the body was too large for
+the edge to look into, or there is no such endpoint. Held here, bounded, then sent on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers as HeaderView
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from server.door.refusal import refusal
+from server.dialects.documents import parse_object
+from server.door.control_client import ControlClient
+from server.door.forward import Answer, Forwardable, Forwarder
+from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotReady, RequestTimeout, Throttled
+from server.settings import Settings
+from server.spec import EndpointSpec
+from server.store.store import Store
+
+HELD_BYTES = 512 * 1024 * 1024
+"""Bound on the bodies held for sleeping endpoints together."""
+BODY_TIMEOUT_S = 30.0
+JSON_DEPTH = 64
+
+
+class Waker:
+    """An ASGI application: finds the endpoint, waits for it, forwards, streams the answer back."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        find: Callable[[str], EndpointSpec],
+        control: ControlClient,
+        forwarder: Forwarder,
+    ) -> None:
+        self._settings = settings
+        self._find = find
+        self._control = control
+        self._forwarder = forwarder
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        held = 0
+        try:
+            spec, body = await self._read(request)
+            held = len(body)
+            self._hold(held)
+            answer = await self._unless_gone(receive, self._answer(_forwardable(request, spec.name, body)))
+        except HearthError as error:
+            await refusal(error, scope["path"], _request_id(scope))(scope, receive, send)
+            return
+        except ClientDisconnect:
+            return
+        finally:
+            self._held -= held
+        try:
+            await _relay(answer, receive, send)
+        finally:
+            await answer.close()
+
+    async def _read(self, request: Request) -> tuple[EndpointSpec, bytes]:
+        """The endpoint the request is for, and its body."""
+        parts = request.url.path.split("/")
+        if parts[1] == "endpoints" and len(parts) > 2:
+            spec = await asyncio.to_thread(self._find, parts[2])
+            return spec, await _body(request, _limit(spec))
+        body = await _body(request, self._largest)
+        model = parse_object(body, JSON_DEPTH).get("model")
+        if not isinstance(model, str) or not model:
+            raise BadRequest("Give `model`: the name of an endpoint.", field="model")
+        spec = await asyncio.to_thread(self._find, model)
+        if len(body) > _limit(spec):
+            raise BodyTooLarge(f"The body is larger than {_limit(spec)} bytes.")
+        return spec, body
+
+    @property
+    def _largest(self) -> int:
+        return self._settings.max_body_bytes
+
+    def _hold(self, size: int) -> None:
+        if self._held + size > HELD_BYTES:
+            raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
+        self._held += size
+
+    async def _answer(self, request: Forwardable) -> Answer:
+        deadline = time.monotonic() + self._settings.wake_timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise NotReady(
+                    f"Endpoint {request.endpoint} did not become ready within {self._settings.wake_timeout_s:.0f} s."
+                )
+            if answer := await self._forwarder.send(request):
+                return answer
+            await self._control.wake(request.endpoint, left)
+            await asyncio.sleep(0.02)
+
+    async def _unless_gone(self, receive: Receive, work: object) -> Answer:
+        """Awaits `work` unless the client leaves first. Raises ClientDisconnect."""
+        answering = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        leaving = asyncio.ensure_future(_gone(receive))
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        if answering.done():
+            return answering.result()  # type: ignore[no-any-return]
+        answering.cancel()
+        raise ClientDisconnect
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Raises BodyTooLarge, RequestTimeout or ClientDisconnect."""
+    declared = HeaderView(scope=request.scope).get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+                chunks.append(chunk)
+    except TimeoutError:
+        raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from None
+    return b"".join(chunks)
+
+
+async def _relay(answer: Answer, receive: Receive, send: Send) -> None:
+    """Streams the answer to the client; stops reading from the replica when the client leaves."""
+
+    async def copy() -> None:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        async for chunk in answer.chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    copying = asyncio.ensure_future(copy())
+    leaving = asyncio.ensure_future(_gone(receive))
+    await asyncio.wait((copying, leaving), return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
+    if not copying.done():
+        copying.cancel()
+        return
+    copying.result()
+
+
+def _forwardable(request: Request, endpoint: str, body: bytes) -> Forwardable:
+    query = request.url.query
+    target = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+    return Forwardable(
+        endpoint, request.method, f"{target}?{query}" if query else target, request.scope["headers"], body
+    )
+
+
+def _limit(spec: EndpointSpec) -> int:
+    return max(variant.limits.max_body_bytes for variant in spec.variants)
+
+
+def _request_id(scope: Scope) -> str:
+    return HeaderView(scope=scope).get("x-request-id", "")
+
+
+def finder(store: Store, account: str) -> Callable[[str], EndpointSpec]:
+    """Looks endpoints up by name. Raises NotFound in SageMaker's words."""
+
+    def find(name: str) -> EndpointSpec:
+        try:
+            resource = store.get("Endpoint", name)
+        except NotFound:
+            raise NotFound(f"Endpoint {name} of account {account} not found.") from None
+        if resource.status == "Deleting":
+            raise NotFound(f"Endpoint {name} of account {account} not found.")
+        return EndpointSpec.model_validate(resource.document)
+
+    return find

@@ -1,0 +1,312 @@
+"""From a route table to HAProxy's configuration: the same table gives the same bytes. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
+
+STRUCTURE = "proc.structure"
+"""HAProxy variable that holds the hash of everything which only a reload can change."""
+
+DOOR = "door"
+REPLICA_PATHS = "^/endpoints/[^/]+/(invocations|invocations-response-stream|openai/v1/[A-Za-z0-9_/-]+)$"
+"""What goes straight to a replica; all else below `/endpoints/` is the door's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """What a slot should hold: None for `address` is a spare one."""
+
+    address: Address | None
+    weight: int
+
+
+ServerName = tuple[str, str]
+"""HAProxy's backend and server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What HAProxy reads, and what it should then be found to hold."""
+
+    config: str
+    endpoints_map: str
+    variants_map: str
+    structure: str
+    servers: Mapping[ServerName, Occupant]
+
+
+def backend_name(endpoint: str, variant: str | None = None) -> str:
+    """Names cannot hold a dot, so an endpoint's backend never meets one of the edge's own."""
+    return f"ep.{endpoint}" if variant is None else f"ep.{endpoint}.{variant}"
+
+
+def slot_name(variant: str, index: int) -> str:
+    return f"{variant}.{index}"
+
+
+def render(table: RouteTable, config: EdgeConfig, slots: Slots | None = None) -> Files:
+    """`slots` as `arrange` gave them; None: as for a table seen for the first time."""
+    slots = arrange(table, {}) if slots is None else slots
+    servers = _servers(table, slots)
+    endpoints_map = "".join(f"{name} {backend_name(name)}\n" for name in table.endpoints())
+    variants_map = "".join(_variant_lines(name, variants) for name, variants in table.endpoints().items())
+    empty = {name: Occupant(None, 0) for name in servers}
+    shape = "\0".join((_global(config, ""), _sections(table, config, empty), endpoints_map, variants_map))
+    structure = hashlib.sha256(shape.encode()).hexdigest()[:16]
+    text = _global(config, structure) + _sections(table, config, servers)
+    return Files(text, endpoints_map, variants_map, structure, servers)
+
+
+def _variant_lines(endpoint: str, variants: Sequence[Backend]) -> str:
+    single = len(variants) == 1
+    return "".join(
+        f"{endpoint}/{v.variant} {backend_name(endpoint, None if single else v.variant)}\n" for v in variants
+    )
+
+
+def _servers(table: RouteTable, slots: Slots) -> dict[ServerName, Occupant]:
+    servers: dict[ServerName, Occupant] = {}
+    for endpoint, variants in table.endpoints().items():
+        share = weights(variants)
+        for backend in variants:
+            for index, address in enumerate(slots[backend.key]):
+                slot = slot_name(backend.variant, index)
+                servers[backend_name(endpoint), slot] = Occupant(address, share[backend.variant])
+                if len(variants) > 1:
+                    servers[backend_name(endpoint, backend.variant), slot] = Occupant(address, 1)
+    return servers
+
+
+def _sections(table: RouteTable, config: EdgeConfig, servers: Mapping[ServerName, Occupant]) -> str:
+    sections = [_defaults(config), _public(config, table.default_endpoint), _internal(config), _door(config)]
+    for endpoint, variants in table.endpoints().items():
+        sections.append(_endpoint(config, endpoint, variants, servers))
+        if len(variants) > 1:
+            sections += [_target(config, backend, servers) for backend in variants]
+    return "\n".join(sections)
+
+
+def _global(config: EdgeConfig, structure: str) -> str:
+    threads = f"  nbthread {config.threads}\n" if config.threads else ""
+    return f"""\
+global
+{threads}  maxconn {config.max_connections}
+  tune.bufsize {config.buffer_bytes}
+  stats socket {quoted(config.runtime_socket)} mode 600 level admin expose-fd listeners
+  hard-stop-after {_ms(config.timeouts.drain)}
+  set-var {STRUCTURE} str({structure})
+
+"""
+
+
+def _defaults(config: EdgeConfig) -> str:
+    times = config.timeouts
+    return f"""\
+defaults
+  mode http
+  timeout connect {_ms(times.connect)}
+  timeout http-request {_ms(times.headers)}
+  timeout client {_ms(times.client)}
+  timeout http-keep-alive {_ms(times.keep_alive)}
+  timeout server {_ms(times.server)}
+  timeout tunnel {_ms(times.server)}
+  timeout queue {_ms(times.queue)}
+  timeout check {_ms(times.check)}
+  option http-no-delay
+  option abortonclose
+  option idle-close-on-response
+  option redispatch 1
+  retries 2
+  retry-on conn-failure empty-response
+  http-reuse always
+{_errors()}
+"""
+
+
+_ERRORS = {
+    400: ("ValidationError", "bad_request", "The request is not valid HTTP, or its headers are too large."),
+    408: ("RequestTimeout", "request_timeout", "The request did not arrive in time."),
+    500: ("InternalFailure", "internal_error", "The edge could not handle the request."),
+    502: ("ServiceUnavailable", "service_unavailable", "The replica broke off before it answered. Try again."),
+    503: ("ServiceUnavailable", "service_unavailable", "No replica can answer at this moment. Try again."),
+    504: ("ServiceUnavailable", "service_unavailable", "The replica did not answer in time. Try again."),
+}
+
+
+def _errors() -> str:
+    return "\n".join(_error(status, *texts) for status, texts in _ERRORS.items())
+
+
+def _error(status: int, code: str, kind: str, message: str) -> str:
+    inner = {"message": message, "type": kind, "code": status}
+    body = json.dumps({"message": message, "Message": message, "error": inner})
+    retry = " hdr Retry-After 1" if status in (502, 503, 504) else ""
+    # HAProxy itself says 503 only when nothing was sent to a replica: the door may wait and try again.
+    unsent = " hdr x-hearth-no-server 1" if status == 503 else ""
+    return (
+        f"  http-error status {status} content-type application/json hdr x-amzn-ErrorType {code}"
+        f" hdr x-amzn-RequestId %[var(txn.request)]{retry}{unsent} lf-string '{body}'"
+    )
+
+
+_LOG = (
+    '{"time":%Ts.%ms,"event":"request","component":"edge",'
+    '"frontend":"%f","request_id":"%[var(txn.request)]","client":"%ci","method":"%[var(txn.method)]",'
+    '"path":"%[var(txn.path)]","endpoint":"%[var(txn.endpoint),json(utf8s)]","backend":"%b","server":"%s",'
+    '"replica":"%si:%sp","status":%ST,"received_ms":%TR,"queued_ms":%Tw,"connect_ms":%Tc,"first_byte_ms":%Tr,'
+    '"total_ms":%Ta,"bytes_in":%U,"bytes_out":%B,"retries":"%rc","ended":"%ts"}'
+)
+
+_NOTED = """\
+  http-request set-var(txn.method) method,json(utf8s)
+  http-request set-var(txn.path) path,bytes(0,256),json(utf8s)"""
+
+_CHOSEN = """\
+  http-request set-var(txn.backend) var(txn.endpoint),map_str({endpoints}) if !{{ var(txn.variant) -m found }}
+  http-request set-var(txn.backend) var(txn.endpoint),concat(/,txn.variant),map_str({variants}) \
+if {{ var(txn.variant) -m found }}"""
+
+
+def _choice(config: EdgeConfig) -> str:
+    return _CHOSEN.format(endpoints=quoted(config.endpoints_map), variants=quoted(config.variants_map))
+
+
+def _logged() -> str:
+    return f"  log stdout len 4096 format raw local0 info\n  log-format '{_LOG}'"
+
+
+def _public(config: EdgeConfig, default_endpoint: str | None) -> str:
+    rewrite = ""
+    if default_endpoint is not None:
+        rewrite = (
+            f"\n  http-request set-path /endpoints/{default_endpoint}%[path]"
+            " if { path /invocations /invocations-response-stream }"
+        )
+    # TLS belongs on the bind line: ssl crt FILE alpn http/1.1
+    return f"""\
+frontend public
+  bind {quoted(config.bind)} proto h1
+{_logged()}
+  unique-id-format %[uuid()]
+{_NOTED}
+  http-request set-var(txn.request) req.fhdr(x-request-id) \
+if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0-9._-]{{1,64}}$ }}
+  http-request set-var(txn.request) unique-id if !{{ var(txn.request) -m found }}
+  http-request set-header x-request-id %[var(txn.request)]
+  http-request del-header x-hearth- -m beg
+  http-request del-header forwarded
+  http-request set-header x-forwarded-for %[src]
+  http-after-response set-header x-request-id %[var(txn.request)] if {{ var(txn.request) -m found }}
+  http-after-response del-header x-hearth-no-server{rewrite}
+  acl replica_path path -m reg {REPLICA_PATHS}
+  acl model_path path_beg /v1/
+  http-request wait-for-body time {_ms(config.timeouts.body)} if METH_POST replica_path or METH_POST model_path
+  http-request set-var(txn.endpoint) path,field(3,/),bytes(0,128) if replica_path
+  http-request set-var(txn.endpoint) req.body,json_query('$.model'),bytes(0,128) if METH_POST model_path
+  http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
+{_choice(config)}
+  use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}
+  default_backend {DOOR}
+"""
+
+
+def _internal(config: EdgeConfig) -> str:
+    return f"""\
+frontend internal
+  bind {quoted(f"unix@{config.internal_socket}")} mode 600 proto h1
+{_logged()}
+{_NOTED}
+  acl for_endpoint req.fhdr(x-hearth-endpoint) -m found
+  http-request set-log-level silent if {{ path /metrics }} !for_endpoint
+  http-request use-service prometheus-exporter if {{ path /metrics }} !for_endpoint
+  http-request set-var(txn.request) req.fhdr(x-request-id)
+  http-request set-var(txn.endpoint) req.fhdr(x-hearth-endpoint),bytes(0,128)
+  http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
+  http-request set-var(txn.variant) req.fhdr(x-hearth-variant),bytes(0,128) if {{ req.fhdr(x-hearth-variant) -m found }}
+  http-request del-header x-hearth- -m beg
+  http-request set-header x-hearth-through internal
+{_choice(config)}
+  http-request deny deny_status 503 if !{{ var(txn.backend) -m found }}
+  use_backend %[var(txn.backend)]
+
+frontend fallback
+  bind {quoted(f"unix@{config.fallback_socket}")} mode 600 proto h1
+  http-request set-var(txn.request) req.fhdr(x-request-id)
+  http-request deny deny_status 503 if {{ req.fhdr(x-hearth-through) -m found }}
+  default_backend {DOOR}
+"""
+
+
+def _door(config: EdgeConfig) -> str:
+    # HAProxy tries a server that refuses again after one second: long enough for a door to be restarted.
+    return f"""\
+backend {DOOR}
+  retries {round(config.timeouts.door)}
+  server {DOOR} {quoted(f"unix@{config.door_socket}")}
+"""
+
+
+def _endpoint(
+    config: EdgeConfig, endpoint: str, variants: Sequence[Backend], servers: Mapping[ServerName, Occupant]
+) -> str:
+    # One variant: the replica with the least to do. Several: leastconn would undo the weights as soon as one
+    # variant is slower, and random(1) follows them only roughly; round robin keeps them exactly.
+    balance = "leastconn" if len(variants) == 1 else "roundrobin"
+    name = backend_name(endpoint)
+    lines = [_server_line(config, name, backend, servers, "") for backend in variants]
+    return f"""\
+backend {name}
+  balance {balance}
+  option httpchk
+  http-check send meth GET uri /ping ver HTTP/1.1 hdr host edge
+  http-check expect status 200
+  default-server check inter 500ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
+{"".join(lines)}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup no-check
+"""
+
+
+def _target(config: EdgeConfig, backend: Backend, servers: Mapping[ServerName, Occupant]) -> str:
+    name = backend_name(backend.endpoint, backend.variant)
+    lines = _server_line(config, name, backend, servers, backend_name(backend.endpoint))
+    return f"""\
+backend {name}
+  balance leastconn
+{lines}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup
+"""
+
+
+def _server_line(
+    config: EdgeConfig, name: str, backend: Backend, servers: Mapping[ServerName, Occupant], tracked: str
+) -> str:
+    ceiling = 2 * backend.max_in_flight
+    lines = []
+    for slot in (slot for owner, slot in servers if owner == name and slot.rpartition(".")[0] == backend.variant):
+        occupant = servers[name, slot]
+        track = f" track {tracked}/{slot}" if tracked else ""
+        where = "127.0.0.1:1" if occupant.address is None else _where(occupant.address)
+        state = " disabled" if occupant.address is None else ""
+        lines.append(f"  server {slot} {where} weight {occupant.weight} maxconn {ceiling}{track}{state}\n")
+    return "".join(lines)
+
+
+def _where(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def quoted(value: str | Path) -> str:
+    """One word of HAProxy's configuration. Raises ValueError for what cannot be one."""
+    text = str(value)
+    if any(ord(character) < 32 for character in text):
+        raise ValueError(f"{text!r} holds a control character")
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _ms(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"

@@ -1,0 +1,225 @@
+"""What the edge routes: a table of endpoints, variants and the replicas behind them. Pure.
+
+`server.edge.render` turns a table into HAProxy's configuration. A replica comes and goes without a new
+configuration because every variant has spare *slots*: servers that HAProxy knows but keeps in maintenance.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from server.spec import NAME_PATTERN
+
+FEWEST_SLOTS = 8
+HIGHEST_WEIGHT = 256
+"""HAProxy's own limit for a server's weight."""
+
+LONGEST_NAME = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One replica's listener. Raises ValueError when `host` is no IP address or `port` no port."""
+
+    id: str
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        ipaddress.ip_address(self.host)
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} of replica {self.id} is not in 1..65535")
+
+    @property
+    def address(self) -> Address:
+        return str(ipaddress.ip_address(self.host)), self.port
+
+
+Address = tuple[str, int]
+
+
+def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME or re.fullmatch(NAME_PATTERN, name) is None or name.endswith("\n"):
+        raise ValueError(f"{name[:80]!r} is no endpoint or variant name")
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One variant of an endpoint. Raises ValueError for a name that SageMaker would refuse."""
+
+    endpoint: str
+    variant: str
+    weight: float
+    servers: tuple[Server, ...]
+    max_in_flight: int
+    """What one replica admits; the edge queues shortly, then refuses, at twice as many."""
+
+    def __post_init__(self) -> None:
+        for name in (self.endpoint, self.variant):
+            _check_name(name)
+        if not 0 <= self.weight < float("inf"):
+            raise ValueError(f"weight {self.weight} of {self.endpoint}/{self.variant} is not a share of traffic")
+
+    @property
+    def key(self) -> Key:
+        return self.endpoint, self.variant
+
+
+Key = tuple[str, str]
+"""Endpoint and variant."""
+
+Slots = Mapping[Key, tuple[Address | None, ...]]
+"""Who occupies each slot of each variant; None is a spare one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """Every variant of every endpoint. Raises ValueError when two backends have the same names."""
+
+    backends: tuple[Backend, ...] = ()
+    default_endpoint: str | None = None
+    """Endpoint behind the container contract's bare ``/invocations``."""
+
+    def __post_init__(self) -> None:
+        if len({backend.key for backend in self.backends}) != len(self.backends):
+            raise ValueError("two backends have the same endpoint and variant")
+        if self.default_endpoint is not None:
+            _check_name(self.default_endpoint)
+
+    def endpoints(self) -> dict[str, tuple[Backend, ...]]:
+        """Variants by endpoint, both in order of their names."""
+        grouped: dict[str, list[Backend]] = {}
+        for backend in sorted(self.backends, key=lambda backend: backend.key):
+            grouped.setdefault(backend.endpoint, []).append(backend)
+        return {name: tuple(variants) for name, variants in grouped.items()}
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, message: Mapping[str, Any]) -> RouteTable:
+        """Raises KeyError, TypeError or ValueError for what `to_wire` did not make."""
+        backends = tuple(
+            Backend(**{**backend, "servers": tuple(Server(**server) for server in backend["servers"])})
+            for backend in message["backends"]
+        )
+        return cls(backends, message["default_endpoint"])
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `client` bounds a reader that takes nothing, `server` a replica that says nothing, `door` a door
+    that does not answer because it is being restarted."""
+
+    connect: float = 2.0
+    headers: float = 10.0
+    body: float = 30.0
+    client: float = 60.0
+    keep_alive: float = 75.0
+    server: float = 3600.0
+    queue: float = 5.0
+    check: float = 5.0
+    door: float = 5.0
+    drain: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """Where the edge binds, where it keeps its files, and its bounds."""
+
+    run_dir: Path
+    door_socket: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    threads: int | None = None
+    """None: one for each core."""
+    buffer_bytes: int = 64 * 1024
+    """A JSON body whose `model` lies beyond this goes to the door."""
+    max_connections: int = 4096
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @property
+    def bind(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def internal_socket(self) -> Path:
+        """Where the door reaches replicas through the edge, and `/metrics` is."""
+        return self.run_dir / "internal.sock"
+
+    @property
+    def fallback_socket(self) -> Path:
+        """From a backend without replicas back to the door."""
+        return self.run_dir / "fallback.sock"
+
+    @property
+    def runtime_socket(self) -> Path:
+        return self.run_dir / "edge.sock"
+
+    @property
+    def master_socket(self) -> Path:
+        return self.run_dir / "master.sock"
+
+    @property
+    def config_file(self) -> Path:
+        return self.run_dir / "haproxy.cfg"
+
+    @property
+    def endpoints_map(self) -> Path:
+        return self.run_dir / "endpoints.map"
+
+    @property
+    def variants_map(self) -> Path:
+        return self.run_dir / "variants.map"
+
+    @property
+    def table_file(self) -> Path:
+        """The table applied last; a restarted edge comes back with it."""
+        return self.run_dir / "routes.json"
+
+
+def arrange(table: RouteTable, previous: Slots) -> Slots:
+    """A slot for each replica: the one it has in `previous`, else the first spare one.
+
+    The number of a variant's slots doubles when they run out and never shrinks.
+    """
+    return {backend.key: _seats(backend, previous.get(backend.key, ())) for backend in table.backends}
+
+
+def _seats(backend: Backend, previous: Sequence[Address | None]) -> tuple[Address | None, ...]:
+    wanted = list(dict.fromkeys(server.address for server in backend.servers))
+    size = max(FEWEST_SLOTS, len(previous))
+    while size < len(wanted):
+        size *= 2
+    seats = [address if address in wanted else None for address in previous]
+    seats += [None] * (size - len(seats))
+    spare = (index for index, address in enumerate(seats) if address is None)
+    for address in wanted:
+        if address not in seats:
+            seats[next(spare)] = address
+    return tuple(seats)
+
+
+def weights(variants: Sequence[Backend]) -> dict[str, int]:
+    """Weight of one server of each variant, so that traffic divides among variants by their own weights.
+
+    Whole numbers up to 256 that come closest to the wanted ratios; above 0 wherever the variant's is.
+    """
+    per_server = {v.variant: v.weight / len(v.servers) for v in variants if v.weight > 0 and v.servers}
+    top = max(per_server.values(), default=1.0)
+    ratios = {name: share / top for name, share in per_server.items()}
+    best = min(range(HIGHEST_WEIGHT, 0, -1), key=lambda scale: _misfit(ratios, scale))
+    return {v.variant: _rounded(ratios[v.variant] * best) if v.variant in ratios else 0 for v in variants}
+
+
+def _misfit(ratios: Mapping[str, float], scale: int) -> float:
+    return max((abs(_rounded(r * scale) / (r * scale) - 1) for r in ratios.values() if r > 0), default=0.0)
+
+
+def _rounded(weight: float) -> int:
+    return max(1, round(weight))

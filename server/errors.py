@@ -1,0 +1,104 @@
+"""The tree of errors that Hearth answers with.
+
+Every failure a client can see is one of these. Each dialect turns one into bytes in exactly one
+function (`server.dialects.errors`), so a status or a code is decided here and nowhere else.
+
+    HearthError                500  InternalFailure
+    ├── BadRequest             400  the request is malformed or a value is out of range; names the field
+    │   ├── BodyTooLarge       413
+    │   ├── UnsupportedMedia   415
+    │   └── PromptTooLong      400
+    ├── NotFound               404  no such endpoint, model or route
+    ├── Conflict               409  the name is taken, or the resource is in another state
+    ├── Forbidden              403
+    ├── Throttled              429  a queue is full; carries Retry-After
+    ├── NotReady               503  the endpoint exists but did not become ready in time
+    ├── Unavailable            503  no replica could answer; safe to retry
+    ├── RequestTimeout         408  the client did not finish sending in time
+    └── ModelFailed            500  the model or the engine broke while answering
+"""
+
+from __future__ import annotations
+
+
+class HearthError(Exception):
+    """Base of all errors that reach a client.
+
+    `message` is shown to the client verbatim. `field` names the offending part of the request
+    (dotted, e.g. ``parameters.top_p``) when there is one. `retry_after` is in seconds.
+    """
+
+    status: int = 500
+    code: str = "InternalFailure"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after = retry_after
+
+
+class BadRequest(HearthError):
+    status = 400
+    code = "ValidationError"
+
+
+class BodyTooLarge(BadRequest):
+    status = 413
+
+
+class UnsupportedMedia(BadRequest):
+    status = 415
+
+
+class PromptTooLong(BadRequest):
+    code = "ContextLengthExceeded"
+
+
+class NotFound(HearthError):
+    status = 404
+    code = "NotFound"
+
+
+class Conflict(HearthError):
+    status = 409
+    code = "Conflict"
+
+
+class Forbidden(HearthError):
+    status = 403
+    code = "AccessDenied"
+
+
+class Throttled(HearthError):
+    status = 429
+    code = "ThrottlingException"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field=field, retry_after=retry_after)
+
+
+class NotReady(HearthError):
+    status = 503
+    code = "ModelNotReadyException"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after: int = 5) -> None:
+        super().__init__(message, field=field, retry_after=retry_after)
+
+
+class Unavailable(HearthError):
+    status = 503
+    code = "ServiceUnavailable"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field=field, retry_after=retry_after)
+
+
+class RequestTimeout(HearthError):
+    status = 408
+    code = "RequestTimeout"
+
+
+class ModelFailed(HearthError):
+    status = 500
+    code = "ModelError"

@@ -1,0 +1,209 @@
+"""The guard: what every request passes before a dialect sees it, and every answer on its way out.
+
+In order: request id, admission (bounded in-flight count), the body (bounded in size, time and depth), the
+bounds on what it asks for, then the application under a deadline, cut off when its client leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.dialects.documents import PARSED, parse_object, read_body
+from server.dialects.errors import error_response, payload_error, stream_failure
+from server.dialects.identity import Identity
+from server.dialects.openai import BY_BODY
+from server.dialects.outlet import Broken
+from server.dialects.paths import OPENAI_PATHS, Kind, Route, route_of
+from server.dialects.runtime import JSON_TYPES
+from server.errors import HearthError, ModelFailed, RequestTimeout, Throttled, UnsupportedMedia
+from server.guard.exchange import Cut, Exchange
+from server.guard.limits import check_document, check_model
+from server.guard.metrics import Finished, Metrics
+from server.spec import Limits
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+UNGUARDED = (Kind.PING, Kind.METRICS)
+INVOCATIONS = (Kind.CONTAINER, Kind.RUNTIME, Kind.STREAM)
+OPENAI_KEYS = frozenset(key for key, _ in BY_BODY)
+
+
+class Guard:
+    """ASGI middleware around a replica's dialects."""
+
+    def __init__(self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics) -> None:
+        self.in_flight = 0
+        """Requests admitted and not finished."""
+        self.requests_total = 0
+        self._app = app
+        self._identity = identity
+        self._limits = limits
+        self._metrics = metrics
+        self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
+        metrics.watch_in_flight(lambda: float(self.in_flight))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = route_of(scope["path"])
+        if route.kind in UNGUARDED:
+            await self._app(scope, receive, send)
+            return
+        scope, request_id = _identified(scope)
+        exchange = Exchange(scope, receive, send, route, request_id)
+        if self.in_flight >= self._limits.max_in_flight:
+            busy = Throttled(f"{self.in_flight} requests are in flight, as many as this replica takes; try again")
+            await self._refuse(exchange, busy, "busy")
+            self._finish(exchange)
+            return
+        self.in_flight += 1
+        self.requests_total += 1
+        try:
+            await self._answer(exchange)
+        finally:
+            self.in_flight -= 1
+            exchange.close()
+            self._finish(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Answers, or tells why not. A return before the answer is complete makes the server cut the
+        connection, so that no client takes half an answer for a whole one."""
+        try:
+            body = await self._admit(exchange)
+            if body is not None:
+                exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
+                exchange.hand_on(body)
+                await self._app(exchange.scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.left = True
+        except asyncio.CancelledError:
+            if exchange.cut is None:
+                raise
+            exchange.task.uncancel()
+        except Broken as error:
+            self._log.warning("answer broke off", request_id=exchange.request_id, error=str(error))
+        except Exception as error:
+            await self._failed(exchange, error)
+        if exchange.cut is not None and not exchange.complete:
+            await self._tell_cut(exchange, exchange.cut)
+
+    async def _admit(self, exchange: Exchange) -> bytes | None:
+        """The body, checked; None when the request was refused."""
+        route, scope, limits = exchange.route, exchange.scope, self._limits
+        exchange.allow(limits.body_timeout_s, Cut.BODY_TIMEOUT)
+        try:
+            body = await read_body(exchange.receive, limits.max_body_bytes)
+        except HearthError as error:
+            await self._refuse(exchange, error, "body")
+            return None
+        try:
+            self._check(route, scope, body)
+        except HearthError as error:
+            self._metrics.refused("bounds")
+            await self._answer_failure(exchange, error)
+            return None
+        return body
+
+    def _check(self, route: Route, scope: Scope, body: bytes) -> None:
+        """Parses and bounds JSON bodies; the dialect finds what was parsed in the scope."""
+        if scope["method"] != "POST" or (route.kind is Kind.OPENAI and route.path not in OPENAI_PATHS):
+            return
+        media_type = _media_type(scope)
+        if route.kind is Kind.OPENAI:
+            if media_type != "application/json":
+                raise UnsupportedMedia(f"Content-Type {media_type[:100] or 'absent'}: only application/json is taken")
+        elif route.kind not in INVOCATIONS or media_type not in JSON_TYPES or body[:64].lstrip()[:1] != b"{":
+            return
+        document = parse_object(body, self._limits.max_json_depth)
+        scope.setdefault("state", {})[PARSED] = document
+        if route.kind is Kind.OPENAI:
+            check_model(document, self._identity.endpoint)
+        if "inputs" not in document or route.kind is Kind.OPENAI:
+            check_document(document, self._limits)
+
+    async def _refuse(self, exchange: Exchange, error: HearthError, reason: str) -> None:
+        self._metrics.refused(reason)
+        response = error_response(error, exchange.route, self._identity, exchange.request_id)
+        await response(exchange.scope, exchange.receive, exchange.emit)
+
+    async def _failed(self, exchange: Exchange, error: Exception) -> None:
+        """What a dialect did not turn into an answer; the client learns no more than that it failed."""
+        if not isinstance(error, HearthError):
+            self._log.error("request failed", request_id=exchange.request_id, exc_info=error)
+            error = ModelFailed("the model failed while answering")
+        if exchange.status == 0 and exchange.cut is None:
+            await self._answer_failure(exchange, error)
+
+    async def _answer_failure(self, exchange: Exchange, error: HearthError) -> None:
+        response = payload_error(error, exchange.route, self._identity, exchange.request_id)
+        await response(exchange.scope, exchange.receive, exchange.emit)
+
+    async def _tell_cut(self, exchange: Exchange, cut: Cut) -> None:
+        """Says why a request was cut, as far as its client can still be told."""
+        if cut is Cut.BODY_TIMEOUT:
+            slow = RequestTimeout(f"the request body did not arrive within {self._limits.body_timeout_s:g} s")
+            await self._refuse(exchange, slow, "body timeout")
+        elif cut is Cut.ANSWER_TIMEOUT:
+            late = ModelFailed(f"the model did not finish within {self._limits.request_timeout_s:g} s")
+            if exchange.status == 0:
+                await self._answer_failure(exchange, late)
+            elif exchange.route.kind is Kind.STREAM and exchange.status == 200:
+                frame = stream_failure(late, timed_out=True)
+                await exchange.emit({"type": "http.response.body", "body": frame, "more_body": False})
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Counts and logs a request that has ended."""
+        now = time.perf_counter()
+        total = now - exchange.started_at
+        model = 0.0 if exchange.model_at is None else now - exchange.model_at
+        first = exchange.first_byte_at
+        left = exchange.left and not exchange.complete
+        self._metrics.finished(
+            Finished(
+                status=exchange.status,
+                model_s=model,
+                overhead_s=total - model,
+                first_byte_s=None if first is None else first - exchange.started_at,
+                bytes_in=exchange.bytes_in,
+                bytes_out=exchange.bytes_out,
+                broken=exchange.status != 0 and not left and (not exchange.complete or exchange.cut is not None),
+                abandoned=left,
+            )
+        )
+        self._log.info(
+            "request",
+            request_id=exchange.request_id,
+            method=exchange.scope["method"],
+            path=exchange.scope["path"],
+            status=exchange.status,
+            ms=round(total * 1e3, 3),
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            **({"ended": exchange.cut.value} if exchange.cut else {"ended": Cut.LEFT.value} if left else {}),
+        )
+
+
+def _identified(scope: Scope) -> tuple[Scope, str]:
+    """The scope with a request id in its headers: the edge's, or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            if REQUEST_ID.fullmatch(value):
+                return scope, value.decode()
+            break
+    made = secrets.token_hex(16)
+    kept = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
+    return {**scope, "headers": [*kept, (b"x-request-id", made.encode())]}, made
+
+
+def _media_type(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            return str(value.decode("latin-1").partition(";")[0].strip().lower())
+    return ""

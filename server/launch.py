@@ -1,0 +1,56 @@
+"""What the supervisor tells the processes it starts, through one file that only its user can read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.edge.routes import EdgeConfig
+from server.settings import Settings, read_secret
+from server.spec import Frozen
+
+FILE = "launch.json"
+
+
+class _Wire(Frozen):
+    settings: Settings
+    control_port: int
+    ray_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Settings and the addresses that were chosen at start."""
+
+    settings: Settings
+    control_port: int
+    ray_address: str
+
+    @property
+    def control_url(self) -> str:
+        return f"http://{self.settings.replica_host}:{self.control_port}"
+
+    @property
+    def token(self) -> str:
+        """Shared by the processes of one Hearth; lets a caller talk to the controller."""
+        return read_secret(self.settings.state_dir / "token")
+
+    def write(self) -> Path:
+        path = self.settings.run_dir / FILE
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        wire = _Wire(settings=self.settings, control_port=self.control_port, ray_address=self.ray_address)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(wire.model_dump_json())
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Launch:
+        wire = _Wire.model_validate_json(path.read_text())
+        return cls(wire.settings, wire.control_port, wire.ray_address)
+
+
+def edge_config(settings: Settings) -> EdgeConfig:
+    """Where the edge binds and keeps its sockets."""
+    run = settings.run_dir
+    return EdgeConfig(host=settings.host, port=settings.port, run_dir=run, door_socket=run / "door.sock")

@@ -1,0 +1,128 @@
+"""The Ray Serve deployment class: one replica of one variant.
+
+Ray Serve decides where it runs, whether it lives and how many there are; requests reach its own
+listener straight from the edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+
+import structlog
+
+from server import logs
+from server.beat import Beat, Phase
+from server.dialects.application import dialect_app
+from server.dialects.identity import Identity
+from server.guard.metrics import Metrics
+from server.guard.middleware import Guard
+from server.replicas import runtimes
+from server.replicas.heart import Heart
+from server.replicas.listener import Listener
+from server.replicas.plan import Plan
+from server.replicas.scaling import IN_FLIGHT
+
+log = structlog.get_logger(__name__)
+
+UNROUTED_WITHIN_S = 5.0
+"""How long a stopping replica waits to be taken off the routes before it drains all the same."""
+
+
+class Replica:
+    """Loads a model, listens, beats; when stopped, leaves the routes, finishes what is in flight and ends."""
+
+    async def __init__(self, plan: Plan) -> None:
+        logs.configure("replica", plan.home.log_level)
+        structlog.contextvars.bind_contextvars(endpoint=plan.endpoint, variant=plan.variant.name)
+        self.plan = plan
+        self.replica_id = uuid.uuid4().hex[:12]
+        self.started_at = time.time()
+        self.phase: Phase = "loading"
+        self.detail = f"loading {plan.variant.model}"
+        self.port = 0
+        self.runtime: runtimes.Runtime | None = None
+        self.guard: Guard | None = None
+        self.listener = Listener()
+        self.heart = Heart(plan.home, self._beat)
+        try:
+            await self._start()
+        except BaseException as error:
+            self.phase, self.detail = "failed", f"{type(error).__name__}: {error}"[:2000]
+            await self.heart.say()
+            await self.heart.stop()
+            raise
+
+    async def _start(self) -> None:
+        plan = self.plan
+        self.runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant))
+        identity = Identity(
+            endpoint=plan.endpoint,
+            variant=plan.variant.name,
+            replica_id=self.replica_id,
+            account=plan.home.account,
+        )
+        app = dialect_app(self.runtime.engines, identity, plan.variant.limits, self.runtime.alive)
+        self.guard = Guard(app, identity, plan.variant.limits, Metrics.of(identity))
+        self.port = await self.listener.serve(self.guard, plan.home.bind_host)
+        self.phase, self.detail = "ready", ""
+        self.heart.beat_now()
+        log.info("replica ready", replica=self.replica_id, port=self.port, seconds=time.time() - self.started_at)
+
+    def _beat(self) -> Beat:
+        return Beat(
+            replica_id=self.replica_id,
+            endpoint=self.plan.endpoint,
+            variant=self.plan.variant.name,
+            revision=self.plan.variant.revision,
+            host=self.plan.home.bind_host,
+            port=self.port,
+            pid=os.getpid(),
+            phase=self.phase,
+            detail=self.detail,
+            in_flight=self.guard.in_flight if self.guard else 0,
+            requests_total=self.guard.requests_total if self.guard else 0,
+            tokens_total=self.runtime.tokens() if self.runtime else 0,
+            started_at=self.started_at,
+        )
+
+    async def wake(self) -> None:
+        """Called through a Serve handle: scales the deployment up from zero, and returns once one is ready."""
+
+    async def check_health(self) -> None:
+        """Raises when the engine is dead, so that Ray Serve replaces this replica."""
+        if self.runtime is not None and not self.runtime.alive():
+            raise RuntimeError("the engine is dead")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        return {IN_FLIGHT: float(self.guard.in_flight if self.guard else 0)}
+
+    async def __del__(self) -> None:
+        self.phase = "draining"
+        await self._leave_routes()
+        await self._finish_requests()
+        runtime = self.runtime
+
+        async def cleanup() -> None:
+            if runtime is not None:
+                await runtime.stop()
+
+        await self.heart.stop()
+        await self.listener.stop(cleanup)
+
+    async def _leave_routes(self) -> None:
+        deadline = time.monotonic() + UNROUTED_WITHIN_S
+        while await self.heart.say() and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+    async def _finish_requests(self) -> None:
+        deadline = time.monotonic() + self.plan.home.drain_timeout_s
+        while self._in_flight() and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        if self._in_flight():
+            log.warning("stopped with requests in flight", count=self._in_flight())
+
+    def _in_flight(self) -> int:
+        return self.guard.in_flight if self.guard else 0

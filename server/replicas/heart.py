@@ -1,0 +1,59 @@
+"""A replica's beats: what it tells the controller about itself, once a second and at every change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import httpx
+import structlog
+
+from server.beat import INTERVAL_S, Beat
+from server.replicas.plan import Home
+
+log = structlog.get_logger(__name__)
+
+CALL_TIMEOUT_S = 2.0
+
+
+class Heart:
+    """Posts `read()` to the controller. A controller that does not answer is tried again at the next beat."""
+
+    def __init__(self, home: Home, read: Callable[[], Beat]) -> None:
+        self._home = home
+        self._read = read
+        self._wanted = asyncio.Event()
+        self._client = httpx.AsyncClient(
+            base_url=home.beat_url,
+            headers={"authorization": f"Bearer {home.token}"},
+            timeout=CALL_TIMEOUT_S,
+            trust_env=False,
+        )
+        self._task = asyncio.create_task(self._run())
+
+    def beat_now(self) -> None:
+        """Has the next beat sent at once."""
+        self._wanted.set()
+
+    async def say(self) -> bool:
+        """Sends one beat; True when the controller says that requests may still be routed here."""
+        try:
+            reply = await self._client.post("/beats", json=self._read().to_wire())
+            return bool(reply.raise_for_status().json()["routed"])
+        except httpx.HTTPError as error:
+            log.warning("beat not delivered", error=str(error) or type(error).__name__)
+            return True
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._client.aclose()
+
+    async def _run(self) -> None:
+        while True:
+            await self.say()
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), INTERVAL_S)

@@ -1,0 +1,30 @@
+"""What a replica is told when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.spec import VariantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a replica belongs: who it reports to and how it is reached."""
+
+    beat_url: str
+    """The controller's own listener, e.g. ``http://127.0.0.1:40123``."""
+    token: str
+    bind_host: str
+    account: str
+    region: str
+    drain_timeout_s: float
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One replica's endpoint, variant and home."""
+
+    endpoint: str
+    variant: VariantSpec
+    home: Home

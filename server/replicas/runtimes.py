@@ -1,0 +1,93 @@
+"""Which runtime serves which task: one table, and the engine that each entry starts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.catalogue import infer_task, resolve
+from server.dialects.engine import Engines
+from server.errors import BadRequest
+from server.spec import Task, VariantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A started engine: its faces, whether it is alive, and how to end it."""
+
+    engines: Engines
+    alive: Callable[[], bool]
+    tokens: Callable[[], int]
+    """Tokens generated so far (0 for engines that make none)."""
+    stop: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a runtime loads: where the model lies and what it is for."""
+
+    source: str
+    task: Task
+
+
+def locate(variant: VariantSpec) -> Loaded:
+    """Finds the model and its task. Raises BadRequest when either cannot be told."""
+    try:
+        found = resolve(variant.model)
+    except ValueError as error:
+        raise BadRequest(str(error), field="model") from error
+    task = variant.task or found.task
+    if task is None and Path(found.location).is_dir():
+        try:
+            task = infer_task(Path(found.location))
+        except ValueError as error:
+            raise BadRequest(f"{error}; say the task", field="task") from error
+    if task is None:
+        task = "generate"
+    return Loaded(found.location, task)
+
+
+async def start(endpoint: str, variant: VariantSpec) -> Runtime:
+    """Loads the variant's model. Takes seconds to minutes; raises what the engine raises."""
+    loaded = locate(variant)
+    return await STARTERS[loaded.task](endpoint, variant, loaded)
+
+
+async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
+    from server.replicas import vllm_app
+    from server.replicas.llm import VllmText
+    from server.replicas.pooling import VllmEmbedding
+
+    runner = "generate" if loaded.task == "generate" else "pooling"
+    started = await vllm_app.start(vllm_app.arguments(loaded.source, endpoint, runner, variant.engine))
+    engine = started.engine
+    engines = Engines(
+        text=VllmText(engine) if "generate" in started.tasks else None,
+        embedding=VllmEmbedding(engine) if "embed" in started.tasks else None,
+        openai=started.app,
+        openai_routes=started.routes,
+    )
+
+    async def stop() -> None:
+        engine.shutdown(timeout=5.0)
+
+    return Runtime(engines, lambda: not engine.errored, vllm_app.generated_tokens, stop)
+
+
+async def _vision(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
+    from server.replicas.vision import VisionEngine
+
+    device = "cuda" if variant.resources.num_gpus else "cpu"
+    engine = await VisionEngine.start(loaded.source, loaded.task, variant.limits, device)
+    return Runtime(Engines(image=engine), engine.alive, lambda: 0, engine.stop)
+
+
+STARTERS: dict[Task, Callable[[str, VariantSpec, Loaded], Awaitable[Runtime]]] = {
+    "generate": _vllm,
+    "embed": _vllm,
+    "classify": _vllm,
+    "rerank": _vllm,
+    "image-classification": _vision,
+    "object-detection": _vision,
+}

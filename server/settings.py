@@ -1,0 +1,191 @@
+"""Settings: read once, from `hearth.yaml` and `HEARTH_*`, and passed on as one frozen value.
+
+Order of precedence: command line, environment, file, default. The environment variable of a field is
+``HEARTH_`` and its name in capitals, e.g. ``HEARTH_PORT``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from server.spec import MAX_BODY_BYTES, EndpointSpec, Frozen
+
+DEFAULT_ACCOUNT = "123456789012"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the text names file, line and field."""
+
+
+class Settings(Frozen):
+    """Everything that can be chosen about one Hearth."""
+
+    host: str = "127.0.0.1"
+    """Address the edge binds."""
+    port: int = Field(8080, ge=1, le=65535)
+    state_dir: Path = Path(".hearth")
+    """Holds the database, logs, sockets and keys."""
+    database_url: str | None = None
+    """SQLAlchemy URL; None: SQLite in `state_dir`."""
+    ray_address: str | None = None
+    """Join this Ray cluster; None: start one of our own on this machine."""
+    ray_cpus: int | None = Field(None, ge=1)
+    """CPUs that our own Ray declares; None: enough for the declared endpoints."""
+    replica_host: str = "127.0.0.1"
+    """Address replicas bind and the edge reaches them at."""
+    control_port: int | None = Field(None, ge=1, le=65535)
+    """Port of the controller's own listener (beats, wake-ups); None: any free one."""
+    wake_timeout_s: float = Field(120.0, gt=0)
+    """How long a request waits for a sleeping endpoint."""
+    max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
+    """Largest body of a request whose endpoint is named in the body."""
+    wake_queue: int = Field(1024, ge=1)
+    """How many requests may wait for sleeping endpoints; one more is answered 429."""
+    drain_timeout_s: float = Field(60.0, gt=0)
+    """How long a stopping replica finishes what is in flight."""
+    start_timeout_s: float = Field(1800.0, gt=0)
+    """How long a new endpoint may take to become ready before it is marked Failed."""
+    log_level: str = "info"
+    api_key: str | None = Field(None, min_length=16, repr=False)
+    """Asked of every client as `Authorization: Bearer KEY` when set."""
+    allow_anonymous: bool = False
+    """Bind beyond loopback without asking for a key."""
+    default_endpoint: str | None = None
+    """Endpoint behind the container contract's bare `/invocations`."""
+    region: str = "us-east-1"
+    account: str = Field(DEFAULT_ACCOUNT, pattern=r"^\d{12}$")
+    endpoints: tuple[EndpointSpec, ...] = ()
+    """Endpoints declared in the file; created or updated at every start."""
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError("must be one of debug, info, warning, error")
+        return value.lower()
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.state_dir / 'hearth.db'}"
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, process records and rendered configuration of what runs now."""
+        return self.state_dir / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.state_dir / "logs"
+
+
+def load(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> Settings:
+    """Settings from `file`, then `environ` (default: the process's), then `overrides` that are not None.
+
+    Raises SettingsError with file, line and field of what is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    values, lines = _read_yaml(file) if file else ({}, {})
+    for name in Settings.model_fields:
+        if name != "endpoints" and (text := environ.get(f"HEARTH_{name.upper()}")) is not None:
+            values[name] = text
+            lines[(name,)] = f"HEARTH_{name.upper()}"
+    if "ray_address" not in values and (address := environ.get("RAY_ADDRESS")):
+        values["ray_address"] = address
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_describe(error, file, lines)) from None
+    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
+
+
+def read_secret(path: Path) -> str:
+    """The secret in `path`, made (mode 600) if it is not there yet."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        secret = secrets.token_hex(32)
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(secret)
+        return secret
+
+
+_Lines = dict[tuple[str | int, ...], str]
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], _Lines]:
+    """The file's document and, for each path in it, ``file:line``."""
+    try:
+        text = file.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{file}: not YAML: {error}") from None
+    if document is None:
+        return {}, {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{file}:1: expected a mapping of settings at the top")
+    lines: _Lines = {}
+    _note_lines(node, (), file, lines)
+    if isinstance(document.get("endpoints"), dict):
+        document["endpoints"], lines = _endpoints_as_list(document["endpoints"], lines)
+    return document, lines
+
+
+def _note_lines(node: Any, path: tuple[str | int, ...], file: Path, lines: _Lines) -> None:
+    lines[path] = f"{file}:{node.start_mark.line + 1}"
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _note_lines(value, (*path, str(key.value)), file, lines)
+            lines[(*path, str(key.value))] = f"{file}:{key.start_mark.line + 1}"
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _note_lines(value, (*path, index), file, lines)
+
+
+def _endpoints_as_list(endpoints: dict[str, Any], lines: _Lines) -> tuple[list[Any], _Lines]:
+    """``{name: {model: ...}}`` becomes a list of endpoint documents, each with its variants."""
+    listed: list[Any] = []
+    moved = dict(lines)
+    for index, (name, body) in enumerate(endpoints.items()):
+        for path, line in lines.items():
+            if path[:2] == ("endpoints", name):
+                within = path[2:]
+                where = within if within[:1] == ("variants",) else ("variants", 0, *within) if within else ()
+                moved[("endpoints", index, *where)] = line
+        if isinstance(body, dict) and "variants" not in body:
+            listed.append({"name": name, "variants": [body]})
+        else:
+            listed.append({"name": name, **body} if isinstance(body, dict) else body)
+    return listed, moved
+
+
+def _describe(error: ValidationError, file: Path | None, lines: _Lines) -> str:
+    problems = []
+    for problem in error.errors():
+        path = tuple(problem["loc"])
+        where = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+        shown = ".".join(str(part) for part in path) or "settings"
+        problems.append(f"{where or file or 'command line'}: {shown}: {problem['msg']}")
+    return "\n".join(problems)

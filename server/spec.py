@@ -1,0 +1,117 @@
+"""What an endpoint should be: the document that the store keeps and the controller makes true.
+
+A `hearth.yaml` entry, `hearth deploy` and (through its resources) the control plane all end in an
+`EndpointSpec`; `server.replicas.build` turns each of its variants into one Ray Serve application.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Task = Literal["generate", "embed", "classify", "rerank", "image-classification", "object-detection"]
+"""What a model is served for; it chooses the runtime (see `server.replicas.build`)."""
+
+NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+"""SageMaker's own rule for endpoint and variant names."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+MAX_BODY_BYTES = 6 * 1024 * 1024
+"""SageMaker's limit for a real-time request body."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scaling(Frozen):
+    """How many replicas there are. `min_replicas=0` lets the endpoint sleep when idle."""
+
+    min_replicas: int = Field(1, ge=0, le=1000)
+    max_replicas: int = Field(1, ge=1, le=1000)
+    target_in_flight: float = Field(16.0, gt=0)
+    """Requests in flight per replica that the autoscaler aims at."""
+    upscale_delay_s: float = Field(5.0, ge=0)
+    downscale_delay_s: float = Field(60.0, ge=0)
+    idle_before_zero_s: float = Field(300.0, ge=0)
+    """Seconds without a request before the last replica goes, when `min_replicas` is 0."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        return self
+
+
+class Limits(Frozen):
+    """Bounds on one replica's requests."""
+
+    max_in_flight: int = Field(256, ge=1)
+    """Requests in flight on one replica; one more is answered 429."""
+    max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
+    body_timeout_s: float = Field(30.0, gt=0)
+    """Time a client has to finish sending a body."""
+    request_timeout_s: float = Field(600.0, gt=0)
+    """Time one answer may take, streams included."""
+    max_choices: int = Field(16, ge=1)
+    """Bound on `n` / `best_of`."""
+    max_batch: int = Field(256, ge=1)
+    """Bound on the number of inputs in one request."""
+    max_logprobs: int = Field(20, ge=0)
+    max_json_depth: int = Field(64, ge=1)
+    max_schema_bytes: int = Field(64 * 1024, ge=1)
+    """Bound on a JSON schema, grammar, regular expression or choice list, as sent."""
+    max_image_pixels: int = Field(40_000_000, ge=1)
+    """Bound on width x height of one image, checked before it is decoded."""
+    allowed_media_hosts: tuple[str, ...] = ()
+    """Hosts that `image_url` and its like may name; none: only `data:` URLs are taken."""
+
+
+class Resources(Frozen):
+    """What Ray reserves for one replica."""
+
+    num_cpus: float = Field(1.0, ge=0)
+    num_gpus: float = Field(0.0, ge=0)
+
+
+class VariantSpec(Frozen):
+    """One production variant: a model, how it is run, its share of the traffic."""
+
+    name: Name = "AllTraffic"
+    model: str = Field(min_length=1)
+    """A shipped name, a local folder, or a Hugging Face id (`models.resolve`)."""
+    task: Task | None = None
+    """None: read from the model's own configuration when the replica is built."""
+    weight: float = Field(1.0, ge=0)
+    engine: dict[str, JsonValue] = Field(default_factory=dict)
+    """Engine flags by their long option name, e.g. ``{"max-model-len": 1024, "enforce-eager": true}``."""
+    env: dict[str, str] = Field(default_factory=dict)
+    resources: Resources = Resources()
+    scaling: Scaling = Scaling()
+    limits: Limits = Limits()
+
+    @property
+    def revision(self) -> str:
+        """Hash of what a running replica cannot change; a new revision means new replicas."""
+        kept = self.model_dump(mode="json", exclude={"weight", "scaling"})
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class EndpointSpec(Frozen):
+    """An endpoint: a name and the variants that share its traffic."""
+
+    name: Name
+    variants: tuple[VariantSpec, ...] = Field(min_length=1, max_length=10)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> EndpointSpec:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) != len(names):
+            raise ValueError(f"variant names must differ, got {', '.join(names)}")
+        if sum(variant.weight for variant in self.variants) <= 0:
+            raise ValueError("at least one variant needs a weight above 0")
+        return self

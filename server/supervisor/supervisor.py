@@ -1,0 +1,144 @@
+"""Runs one Hearth in the foreground: Ray, edge, door and controller, each brought back when it dies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from server.control import endpoints
+from server.edge import process as edge
+from server.errors import Conflict
+from server.launch import Launch, edge_config
+from server.settings import Settings
+from server.store.migrate import migrate
+from server.store.store import Store, connect
+from server.supervisor.process import Child, PidFile, spawn
+from server.supervisor.ray_head import RayHead, free_port, is_free
+
+log = structlog.get_logger(__name__)
+
+WATCH_S = 0.1
+STOP_TIMEOUT_S = 15.0
+
+
+class AlreadyRunning(Exception):
+    """Another Hearth runs on this state directory."""
+
+
+class Supervisor:
+    """Owns the processes of one Hearth. `run` returns after `stop`, SIGINT or SIGTERM."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self._say = say
+        self._stopping = threading.Event()
+        self._ray = RayHead(settings) if settings.ray_address is None else None
+        self._launch: Launch | None = None
+        self._children: list[Child] = []
+        self.pid_file = PidFile(settings.run_dir / "hearth.pid")
+
+    def stop(self, *_signal: object) -> None:
+        self._stopping.set()
+
+    def run(self, watch: Callable[[], None]) -> None:
+        """Starts everything, then calls `watch` between looks at the processes.
+
+        Raises AlreadyRunning, RayError or EdgeError when it cannot start.
+        """
+        self._prepare()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
+        try:
+            self._start()
+            while not self._stopping.wait(WATCH_S):
+                self._look_after()
+                watch()
+        finally:
+            self._end()
+
+    def _prepare(self) -> None:
+        self.settings.run_dir.mkdir(parents=True, exist_ok=True)
+        self.settings.state_dir.chmod(0o700)
+        if owner := self.pid_file.read():
+            raise AlreadyRunning(f"Hearth already runs on {self.settings.state_dir} (process {owner.pid}).")
+        self.pid_file.write()
+        database = connect(self.settings.database)
+        migrate(database)
+        store = Store(database, self.settings.account, self.settings.region)
+        for spec in self.settings.endpoints:
+            self._declare(store, spec.name, lambda spec=spec: endpoints.deploy(store, spec))  # type: ignore[misc]
+        database.dispose()
+
+    def _declare(self, store: Store, name: str, declare: Callable[[], object]) -> None:
+        try:
+            declare()
+        except Conflict as error:
+            self._say(f"endpoint {name} as declared is not taken over: {error.message}")
+
+    def _start(self) -> None:
+        config = edge_config(self.settings)
+        edge.EdgeClient(config).reset()
+        self._children.append(Child("edge", lambda: edge.start(config, self.settings.log_dir / "edge.log")))
+        self._children[0].keep_alive()
+        self._say(f"edge listens on {self.settings.url}")
+        if self._ray is not None:
+            self._say("starting Ray")
+            self._ray.start()
+        self._launch = Launch(
+            self.settings,
+            self._control_port(),
+            self._ray.address if self._ray else str(self.settings.ray_address),
+        )
+        self._launch.write()
+        self._say(f"Ray is at {self._launch.ray_address}")
+        for name in ("controller", "door"):
+            child = Child(name, self._server(name))
+            child.keep_alive()
+            self._children.append(child)
+        self._say("controller and door started")
+
+    def _control_port(self) -> int:
+        """The chosen port, else the one of last time: replicas on a cluster that outlived us still know it."""
+        if self.settings.control_port is not None:
+            return self.settings.control_port
+        last = self.settings.run_dir / "control-port"
+        if last.exists() and is_free(self.settings.replica_host, int(last.read_text())):
+            return int(last.read_text())
+        port = free_port(self.settings.replica_host)
+        last.write_text(str(port))
+        return port
+
+    def _server(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
+        def start() -> subprocess.Popen[bytes]:
+            assert self._launch is not None
+            environ = self._ray.environ() if self._ray else None
+            argv = [sys.executable, "-m", f"server.{name}", str(self._launch.write())]
+            return spawn(argv, self.settings.log_dir / f"{name}.log", environ)
+
+        return start
+
+    def _look_after(self) -> None:
+        if self._ray is not None and self._ray.keep_alive():
+            assert self._launch is not None
+            self._launch = Launch(self.settings, self._launch.control_port, self._ray.address)
+            for child in self._children:
+                if child.name == "controller":
+                    child.stop(1.0)
+        for child in self._children:
+            child.keep_alive()
+
+    def _end(self) -> None:
+        began = time.monotonic()
+        self._say("stopping")
+        for child in self._children:
+            child.stop(STOP_TIMEOUT_S)
+        if self._ray is not None:
+            self._ray.stop()
+        self.pid_file.remove()
+        self._say(f"stopped in {time.monotonic() - began:.1f} s")

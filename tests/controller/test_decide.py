@@ -1,0 +1,122 @@
+"""The controller's decisions, on snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from server.beat import Beat, Phase
+from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Step, steps
+from server.replicas.names import AppName, app_name
+from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.store.store import Resource
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def endpoint(*variants: VariantSpec) -> EndpointSpec:
+    return EndpointSpec(name="ep", variants=variants or (VariantSpec(model="one"),))
+
+
+def resource(spec: EndpointSpec, status: str, reason: str | None = None, age_s: float = 1.0) -> Resource:
+    return Resource(
+        "Endpoint", spec.name, "arn", spec.model_dump(mode="json"), 1, 0, status, reason, NOW, NOW - timedelta(0, age_s)
+    )
+
+
+def beat(name: AppName, phase: Phase = "ready", detail: str = "") -> Beat:
+    return Beat("r1", name.endpoint, name.variant, name.revision, "127.0.0.1", 1, 1, phase, detail)
+
+
+def look(
+    found: Resource,
+    apps: Mapping[AppName, App] | None = None,
+    scaled: Mapping[AppName, Scaling] | None = None,
+    beats: Iterable[Beat] = (),
+) -> list[Step]:
+    return steps(found, Seen(apps or {}, scaled or {}, tuple(beats), NOW, 600.0))
+
+
+def test_a_new_endpoint_is_deployed() -> None:
+    spec = endpoint()
+    assert look(resource(spec, "Creating")) == [Deploy(spec, spec.variants[0])]
+
+
+def test_one_that_is_deploying_is_waited_for() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    assert look(resource(spec, "Creating"), {name: App("deploying")}, {name: Scaling()}, [beat(name, "loading")]) == []
+
+
+def test_a_ready_replica_makes_it_in_service_once() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    apps, scaled = {name: App("running", "", 1)}, {name: Scaling()}
+    assert look(resource(spec, "Creating"), apps, scaled, [beat(name)]) == [Report("InService")]
+    assert look(resource(spec, "InService"), apps, scaled, [beat(name)]) == []
+
+
+def test_a_sleeping_endpoint_is_in_service() -> None:
+    sleepy = VariantSpec(model="one", scaling=Scaling(min_replicas=0))
+    spec = endpoint(sleepy)
+    name = app_name(spec, sleepy)
+    found = look(resource(spec, "Creating"), {name: App("running", "", 0)}, {name: sleepy.scaling})
+    assert found == [Report("InService")]
+
+
+def test_new_scaling_redeploys_the_same_application() -> None:
+    before, after = VariantSpec(model="one"), VariantSpec(model="one", scaling=Scaling(max_replicas=4))
+    spec = endpoint(after)
+    name = app_name(spec, after)
+    assert name == app_name(endpoint(before), before)
+    found = look(resource(spec, "Updating"), {name: App("running", "", 1)}, {name: before.scaling}, [beat(name)])
+    assert found == [Deploy(spec, after), Report("InService")]
+
+
+@pytest.mark.parametrize("new_is_ready", [False, True])
+def test_the_old_revision_stays_until_the_new_one_serves(new_is_ready: bool) -> None:
+    old, new = endpoint(VariantSpec(model="one")), endpoint(VariantSpec(model="two"))
+    old_name, new_name = app_name(old, old.variants[0]), app_name(new, new.variants[0])
+    apps = {old_name: App("running", "", 1), new_name: App("deploying", "", 1)}
+    beats = [beat(old_name), *([beat(new_name)] if new_is_ready else [])]
+    found = look(resource(new, "Updating"), apps, {new_name: Scaling()}, beats)
+    assert (Delete(old_name) in found) is new_is_ready
+
+
+def test_a_failed_start_says_the_replicas_own_reason() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    apps = {name: App("failed", "The deployment failed to start 3 times.")}
+    beats = [beat(name, "failed", "OSError: no weights")]
+    found = look(resource(spec, "Creating"), apps, {name: Scaling()}, beats)
+    assert found == [Report("Failed", "variant AllTraffic: OSError: no weights")]
+    assert look(resource(spec, "Failed", "variant AllTraffic: OSError: no weights"), apps, {name: Scaling()}, beats) == []
+
+
+def test_a_start_that_takes_too_long_fails() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    found = look(resource(spec, "Creating", age_s=601), {name: App("deploying")}, {name: Scaling()})
+    assert found == [Report("Failed", "not ready within 600 s")]
+
+
+def test_an_endpoint_in_service_stays_so_while_ray_replaces_a_replica() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    assert look(resource(spec, "InService"), {name: App("unhealthy", "", 1)}, {name: Scaling()}) == []
+
+
+def test_deleting_removes_the_applications_and_then_the_row() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    gone = resource(spec, "Deleting")
+    assert look(gone, {name: App("running", "", 1)}) == [Delete(name)]
+    assert look(gone, {name: App("deleting", "", 1)}) == []
+    assert look(gone) == [Forget()]
+
+
+def test_a_restarted_ray_gets_everything_again() -> None:
+    spec = endpoint()
+    assert look(resource(spec, "InService"), {}, {}) == [Deploy(spec, spec.variants[0])]

@@ -1,0 +1,139 @@
+"""`kill -9` of every part while clients ask. Runs last: its final tests take everything down and up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from server.settings import load
+from server.supervisor.ray_head import MARK, RayHead
+from tests.running.conftest import LLM, PAIR, START_TIMEOUT_S, Hearth
+from tests.running.test_scaling import Load
+
+
+def ours(hearth: Hearth, name: str) -> psutil.Process:
+    """One of the supervisor's children, by a part of its command line."""
+    assert hearth.process is not None
+    for process in psutil.Process(hearth.process.pid).children(recursive=True):
+        if name in " ".join(process.cmdline()):
+            return process
+    raise KeyError(name)
+
+
+def of_ray(hearth: Hearth, name: str) -> psutil.Process:
+    directory = str(RayHead(load(None, environ={}, state_dir=hearth.state_dir)).directory)
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == directory and name in " ".join(process.cmdline()):
+                return process
+        except psutil.Error:
+            continue
+    raise KeyError(name)
+
+
+def under_load(load: Load, seconds: float) -> None:
+    """Lets the load run on; it must make progress."""
+    before = sum(load.statuses.values())
+    time.sleep(seconds)
+    assert sum(load.statuses.values()) > before
+
+
+def test_a_killed_replica_costs_at_most_what_it_was_answering(hearth: Hearth) -> None:
+    clients = 4
+    with Load(hearth, PAIR, clients) as load_:
+        under_load(load_, 1)
+        victim = hearth.replicas(PAIR)[0]
+        os.kill(victim["pid"], signal.SIGKILL)
+        under_load(load_, 3)
+        failed = {status: count for status, count in load_.statuses.items() if status != 200}
+        assert sum(failed.values()) <= clients, failed
+        assert set(failed) <= {502, 503}, failed
+        hearth.wait(
+            "another takes its place",
+            lambda: len({r["replica_id"] for r in hearth.replicas(PAIR)} - {victim["replica_id"]}) == 2,
+            90,
+        )
+        later = dict(load_.statuses)
+        under_load(load_, 1)
+    assert {s: c for s, c in load_.statuses.items() if s != 200} == {s: c for s, c in later.items() if s != 200}
+
+
+def test_a_killed_engine_process_leaves_nothing_behind(hearth: Hearth) -> None:
+    """The engine's own children end with their replica, and another replica takes over."""
+    victim = hearth.replicas(LLM)[0]
+    children = psutil.Process(victim["pid"]).children(recursive=True)
+    assert children
+    os.kill(victim["pid"], signal.SIGKILL)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    hearth.wait(
+        "another takes its place",
+        lambda: victim["replica_id"] not in [r["replica_id"] for r in hearth.replicas(LLM)] and hearth.replicas(LLM),
+        START_TIMEOUT_S,
+    )
+
+
+@pytest.mark.parametrize("part", ["server.door", "server.controller"])
+def test_a_killed_door_or_controller_fails_no_warm_request(hearth: Hearth, part: str) -> None:
+    with Load(hearth, PAIR) as load_:
+        under_load(load_, 1)
+        victim = ours(hearth, part)
+        victim.kill()
+        hearth.wait(f"{part} is back", lambda: ours(hearth, part).pid != victim.pid, 30)
+        hearth.wait("its work is done again", lambda: len(hearth.replicas(PAIR)) == 2, 30)
+        under_load(load_, 6)
+    assert set(load_.statuses) == {200}, load_.statuses
+
+
+@pytest.mark.parametrize("part", ["gcs_server", "ServeController"])
+def test_ray_s_own_processes_fail_no_warm_request(hearth: Hearth, part: str) -> None:
+    with Load(hearth, PAIR) as load_:
+        under_load(load_, 1)
+        victim = of_ray(hearth, part)
+        victim.kill()
+        hearth.wait(f"{part} is back", lambda: of_ray(hearth, part).pid != victim.pid, 60)
+        under_load(load_, 6)
+        assert set(load_.statuses) == {200}, load_.statuses
+    hearth.wait("replicas are known", lambda: len(hearth.replicas(PAIR)) == 2, 60)
+
+
+def test_a_killed_edge_is_back_within_a_second(hearth: Hearth) -> None:
+    with Load(hearth, PAIR) as load_:
+        under_load(load_, 1)
+        ours(hearth, "haproxy").kill()
+        killed = time.monotonic()
+        hearth.wait("the edge answers", lambda: hearth.http.get("/ping").status_code == 200, 10)
+        outage_s = time.monotonic() - killed
+        under_load(load_, 3)
+        failed = {status: count for status, count in load_.statuses.items() if status != 200}
+        under_load(load_, 2)
+    assert {s: c for s, c in load_.statuses.items() if s != 200} == failed
+    assert outage_s < 5, outage_s
+
+
+def test_a_killed_raylet_brings_everything_back(hearth: Hearth) -> None:
+    of_ray(hearth, "raylet/raylet").kill()
+    hearth.wait("replicas are gone", lambda: not hearth.replicas(PAIR), 60)
+    hearth.wait("replicas are back", lambda: len(hearth.replicas(PAIR)) == 2, START_TIMEOUT_S)
+
+
+def test_everything_killed_comes_back_with_up(hearth: Hearth) -> None:
+    assert hearth.process is not None
+    before = set(hearth.endpoints())
+    family = [psutil.Process(hearth.process.pid), *psutil.Process(hearth.process.pid).children(recursive=True)]
+    for process in family:
+        process.kill()
+    hearth.process.wait(10)
+    hearth.start()
+    hearth.wait("the endpoints are known", lambda: set(hearth.endpoints()) == before, 120)
+    hearth.wait("they serve", lambda: len(hearth.replicas(PAIR)) == 2 and hearth.replicas(LLM), START_TIMEOUT_S)
+    body = {"inputs": "def f", "parameters": {"max_new_tokens": 2}}
+    hearth.wait(
+        "they answer",
+        lambda: hearth.http.post(f"/endpoints/{LLM}/invocations", json=body).status_code == 200,
+        60,
+    )
