@@ -1,6 +1,6 @@
 """Whether this load generator and `vllm bench serve` measure the same on the same server.
 
-    python -m benchmarks.agreement [--rounds 7] [--requests 120] [--in-flight 8] [--url U --model M]
+    python -m benchmarks.agreement [--rounds 7] [--requests 120] [--in-flight 8] [--server paced] [--url U --model M]
 
 Both send as many requests of the same lengths, in turn forwards and backwards; medians are compared.
 """
@@ -19,8 +19,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.arms import Setup, VllmArm
+from benchmarks.arms import Arm, Setup, VllmArm
 from benchmarks.load import Plan, run
+from benchmarks.paced import PacedArm
 from benchmarks.prompts import Shape, synthetic
 from benchmarks.ratios import order, paired
 from benchmarks.results import PAGE, circumstances, replace_section
@@ -107,16 +108,20 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     requests: Annotated[int, typer.Option(min=1)] = 120,
     in_flight: Annotated[int, typer.Option(min=1)] = 8,
-    url: Annotated[str | None, typer.Option(help="A running vLLM; else one is started.")] = None,
+    server: Annotated[str, typer.Option(help="What is started: vllm, or paced (fixed delays).")] = "vllm",
+    url: Annotated[str | None, typer.Option(help="A running server instead.")] = None,
     name: Annotated[str, typer.Option("--model", help="Model name at that server.")] = "bench",
     weights: Annotated[Path, typer.Option(help="Folder of the model, for its tokenizer.")] = DEFAULT_MODEL,
     write: Annotated[bool, typer.Option(help="Update results.md.")] = True,
 ) -> None:
-    """Measure one vLLM server with both generators in turn."""
+    """Measure one server with both generators in turn."""
     lines = circumstances()
     scratch = Path(tempfile.mkdtemp(prefix="hearth-agreement-"))
     print(f"logs in {scratch}", flush=True)
-    arm = VllmArm(Setup(weights.resolve(), ENGINE, CPU_ENV, scratch, name))
+    kinds: dict[str, type[Arm]] = {"vllm": VllmArm, "paced": PacedArm}
+    if server not in kinds:
+        raise typer.BadParameter(f"no server {server!r}; there are {', '.join(kinds)}")
+    arm = kinds[server](Setup(weights.resolve(), ENGINE, CPU_ENV, scratch, name))
     try:
         if url is None:
             arm.start()
@@ -124,11 +129,15 @@ def main(
         table = compare(url or arm.url, name, weights.resolve(), rounds, requests, in_flight, scratch)
     finally:
         arm.stop()
-    lines.append(f"- {rounds} rounds, {requests} requests each, {INPUT} + {OUTPUT} tokens, {in_flight} in flight")
+    served = f"at {url}" if url else f"of {server}"
+    lines.append(
+        f"- one server {served}, {rounds} rounds, {requests} requests each, {INPUT} + {OUTPUT} tokens, "
+        f"{in_flight} in flight"
+    )
     text = "\n".join([*lines, "", table])
     print(text)
     if write:
-        replace_section(PAGE, "Agreement of the load generator with vllm bench serve", text)
+        replace_section(PAGE, f"Agreement with vllm bench serve, one server {served}", text)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ TIMEOUT_S = 10.0
 class Hearth:
     """`/hearth/*` at one address. A failure ends the command with one line and status 1."""
 
-    def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=bearer(api_key), trust_env=False)
         self.url = url
 
     def call(self, method: str, path: str, body: object = None) -> Any:
@@ -25,6 +25,11 @@ class Hearth:
         if reply.status_code >= 400:
             raise fail(_message(reply))
         return reply.json()
+
+
+def bearer(api_key: str | None) -> dict[str, str]:
+    """The header that carries a key."""
+    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
 def fail(message: str) -> typer.Exit:

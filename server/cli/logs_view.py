@@ -10,7 +10,6 @@ from rich.console import Console
 
 from server.cli.client import fail
 from server.settings import Settings
-from server.supervisor.ray_head import RayHead
 
 COMPONENTS = ("edge", "door", "controller")
 
@@ -33,8 +32,8 @@ def show(settings: Settings, name: str, lines: int, follow: bool, console: Conso
 def _files(settings: Settings, name: str) -> list[Path]:
     if name in COMPONENTS:
         return [file for file in (settings.log_dir / f"{name}.log",) if file.exists()]
-    session = RayHead(settings).directory / "session_latest" / "logs"
-    return sorted(session.glob(f"serve/*hearth:{name}:*.log"), key=lambda file: file.stat().st_mtime)
+    folder = settings.log_dir / "endpoints" / name
+    return sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime)
 
 
 def _follow(files: list[Path], console: Console) -> None:

@@ -6,9 +6,10 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console
 
 from server.cli import doctor, logs_view, status
@@ -30,12 +31,17 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on (default 8080)
 State = Annotated[Path | None, typer.Option("--state", help="State directory (default .hearth).")]
 
 
-def settings(config: Path | None, **overrides: object) -> Settings:
+def settings(config: Path | None, **overrides: Any) -> Settings:
     default = Path("hearth.yaml")
     try:
         return load(config or (default if default.exists() else None), **overrides)
     except SettingsError as error:
         raise fail(str(error)) from None
+
+
+def connect(config: Path | None, host: str | None, port: int | None) -> Hearth:
+    chosen = settings(config, host=host, port=port)
+    return Hearth(chosen.url, chosen.api_key)
 
 
 @app.command()
@@ -67,7 +73,7 @@ def down(config: Config = None, state: State = None) -> None:
 @app.command(name="status")
 def show_status(config: Config = None, host: Host = None, port: Port = None) -> None:
     """Show endpoints, replicas, requests in flight and tokens/s."""
-    status.show(Hearth(settings(config, host=host, port=port).url), console)
+    status.show(connect(config, host, port), console)
 
 
 @app.command()
@@ -101,7 +107,7 @@ def deploy(
             "target_in_flight": target_in_flight,
         },
     }
-    hearth = Hearth(settings(config, host=host, port=port).url)
+    hearth = connect(config, host, port)
     hearth.call("PUT", f"/hearth/endpoints/{name}", variant)
     if wait:
         _wait(hearth, name)
@@ -110,7 +116,7 @@ def deploy(
 @app.command()
 def delete(name: str, config: Config = None, host: Host = None, port: Port = None) -> None:
     """Delete an endpoint."""
-    Hearth(settings(config, host=host, port=port).url).call("DELETE", f"/hearth/endpoints/{name}")
+    connect(config, host, port).call("DELETE", f"/hearth/endpoints/{name}")
     console.print(f"{name}: Deleting")
 
 
@@ -157,6 +163,4 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _value(text: str) -> object:
     """YAML's reading of an engine option: numbers, true/false and JSON keep their type."""
-    import yaml
-
     return yaml.safe_load(text)

@@ -6,12 +6,16 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
+import httpx
 from rich.console import Console
 
+from server.cli.client import bearer
 from server.control import endpoints
 from server.door.pages import snippets
 from server.settings import LOOPBACK, Settings
+from server.spec import EndpointSpec
 from server.store.store import Resource, Store, connect
 from server.supervisor.supervisor import Supervisor
 
@@ -58,10 +62,11 @@ def up(settings: Settings, console: Console) -> None:
 
 
 class Progress:
-    """Watches statuses in the store; says each change once, and when all are settled calls `done` once."""
+    """Says each change of an endpoint once, and calls `done` once when everything declared can answer."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None], done: Callable[[list[Resource]], None]) -> None:
         self._store = Store(connect(settings.database), settings.account, settings.region)
+        self._http = httpx.Client(base_url=settings.url, timeout=1.0, headers=bearer(settings.api_key), trust_env=False)
         self._say = say
         self._done: Callable[[list[Resource]], None] | None = done
         self._shown: dict[str, str] = {}
@@ -72,15 +77,42 @@ class Progress:
             return
         self._next = time.monotonic() + PROGRESS_EVERY_S
         found = endpoints.find(self._store)
+        replicas = self._replicas()
         for resource in found:
-            text = f"{resource.status}{f': {resource.reason}' if resource.reason else ''}"
+            text = _text(resource, replicas)
             if self._shown.get(resource.name) != text:
                 self._shown[resource.name] = text
                 self._say(f"endpoint {resource.name}: {text}")
-        settled = all(r.status in ("InService", "Failed") and r.observed == r.generation for r in found)
-        if self._done is not None and settled:
+        if self._done is not None and replicas is not None and all(_settled(r, replicas) for r in found):
             self._done(found)
             self._done = None
+
+    def _replicas(self) -> list[Any] | None:
+        """The replicas as they say themselves; None while the controller starts."""
+        if self._done is None:
+            return None
+        try:
+            state = self._http.get("/hearth/state").raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        return list(state["replicas"]) if state["settled"] else None
+
+
+def _settled(resource: Resource, replicas: list[Any]) -> bool:
+    """Whether the endpoint failed, sleeps by right, or has a ready replica of each variant."""
+    if resource.status == "Failed":
+        return True
+    ready = {(r["endpoint"], r["variant"]) for r in replicas if r["phase"] == "ready"}
+    return resource.status == "InService" and all(
+        variant.scaling.min_replicas == 0 or (resource.name, variant.name) in ready
+        for variant in EndpointSpec.model_validate(resource.document).variants
+    )
+
+
+def _text(resource: Resource, replicas: list[Any] | None) -> str:
+    details = {r["detail"] for r in replicas or () if r["endpoint"] == resource.name and r["detail"]}
+    text = f"{resource.status}{f': {resource.reason}' if resource.reason else ''}"
+    return text + "".join(f" ({detail})" for detail in sorted(details) if detail not in text)
 
 
 def ready(settings: Settings, found: list[Resource], console: Console) -> None:

@@ -34,6 +34,7 @@ async def main(launch: Launch) -> None:
         region=settings.region,
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
+        log_dir=str(settings.log_dir),
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
     config = uvicorn.Config(

@@ -12,10 +12,11 @@ from starlette.datastructures import Headers as HeaderView
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from server.door.refusal import refusal
 from server.dialects.documents import parse_object
+from server.dialects.errors import ENDPOINT_FIELD
 from server.door.control_client import ControlClient
 from server.door.forward import Answer, Forwardable, Forwarder
+from server.door.refusal import refusal
 from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotReady, RequestTimeout, Throttled
 from server.settings import Settings
 from server.spec import EndpointSpec
@@ -178,9 +179,9 @@ def finder(store: Store, account: str) -> Callable[[str], EndpointSpec]:
         try:
             resource = store.get("Endpoint", name)
         except NotFound:
-            raise NotFound(f"Endpoint {name} of account {account} not found.") from None
+            raise NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD) from None
         if resource.status == "Deleting":
-            raise NotFound(f"Endpoint {name} of account {account} not found.")
+            raise NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD)
         return EndpointSpec.model_validate(resource.document)
 
     return find

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -286,7 +287,8 @@ def _server_line(
 ) -> str:
     ceiling = 2 * backend.max_in_flight
     lines = []
-    for slot in (slot for owner, slot in servers if owner == name and slot.rpartition(".")[0] == backend.variant):
+    names = (slot_name(backend.variant, index) for index in itertools.count())
+    for slot in itertools.takewhile(lambda slot: (name, slot) in servers, names):
         occupant = servers[name, slot]
         track = f" track {tracked}/{slot}" if tracked else ""
         where = "127.0.0.1:1" if occupant.address is None else _where(occupant.address)

@@ -210,7 +210,8 @@ def weights(variants: Sequence[Backend]) -> dict[str, int]:
 
     Whole numbers up to 256 that come closest to the wanted ratios; above 0 wherever the variant's is.
     """
-    per_server = {v.variant: v.weight / len(v.servers) for v in variants if v.weight > 0 and v.servers}
+    heaviest = max((v.weight for v in variants), default=0.0)
+    per_server = {v.variant: v.weight / heaviest / len(v.servers) for v in variants if v.weight > 0 and v.servers}
     top = max(per_server.values(), default=1.0)
     ratios = {name: share / top for name, share in per_server.items()}
     best = min(range(HIGHEST_WEIGHT, 0, -1), key=lambda scale: _misfit(ratios, scale))

@@ -164,7 +164,7 @@ class Guard:
         total = now - exchange.started_at
         model = 0.0 if exchange.model_at is None else now - exchange.model_at
         first = exchange.first_byte_at
-        left = exchange.left and not exchange.complete
+        left = exchange.left
         self._metrics.finished(
             Finished(
                 status=exchange.status,

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 import uuid
+from pathlib import Path
 
 import structlog
 
@@ -22,6 +23,7 @@ from server.guard.middleware import Guard
 from server.replicas import runtimes
 from server.replicas.heart import Heart
 from server.replicas.listener import Listener
+from server.replicas.output import redirect
 from server.replicas.plan import Plan
 from server.replicas.scaling import IN_FLIGHT
 
@@ -30,15 +32,17 @@ log = structlog.get_logger(__name__)
 UNROUTED_WITHIN_S = 5.0
 """How long a stopping replica waits to be taken off the routes before it drains all the same."""
 
+DRAIN_LOOK_S = 0.05
+
 
 class Replica:
     """Loads a model, listens, beats; when stopped, leaves the routes, finishes what is in flight and ends."""
 
-    async def __init__(self, plan: Plan) -> None:
-        logs.configure("replica", plan.home.log_level)
-        structlog.contextvars.bind_contextvars(endpoint=plan.endpoint, variant=plan.variant.name)
+    async def __init__(self, plan: Plan) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         self.plan = plan
         self.replica_id = uuid.uuid4().hex[:12]
+        redirect(Path(plan.home.log_dir), plan.endpoint, plan.variant.name, self.replica_id)
+        logs.configure("replica", plan.home.log_level)
         self.started_at = time.time()
         self.phase: Phase = "loading"
         self.detail = f"loading {plan.variant.model}"
@@ -114,13 +118,14 @@ class Replica:
 
     async def _leave_routes(self) -> None:
         deadline = time.monotonic() + UNROUTED_WITHIN_S
-        while await self.heart.say() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        # The answer is the controller's: there is no event to wait for.
+        while await self.heart.say() and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     async def _finish_requests(self) -> None:
         deadline = time.monotonic() + self.plan.home.drain_timeout_s
-        while self._in_flight() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        while self._in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 - counted on another loop
+            await asyncio.sleep(DRAIN_LOOK_S)
         if self._in_flight():
             log.warning("stopped with requests in flight", count=self._in_flight())
 

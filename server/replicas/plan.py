@@ -19,6 +19,8 @@ class Home:
     region: str
     drain_timeout_s: float
     log_level: str
+    log_dir: str
+    """Folder for the replica's own log; on a node without it, the log stays with Ray's."""
 
 
 @dataclass(frozen=True, slots=True)

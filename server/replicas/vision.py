@@ -119,9 +119,7 @@ class VisionModel:
         return _Prepared(inputs, image.height, image.width)
 
     @torch.inference_mode()
-    def _forward(
-        self, images: Sequence[_Prepared], queries: Sequence[Query]
-    ) -> list[list[Prediction] | HearthError]:
+    def _forward(self, images: Sequence[_Prepared], queries: Sequence[Query]) -> list[list[Prediction] | HearthError]:
         inputs = {
             name: torch.stack([image.inputs[name] for image in images]).to(self.model.device)
             for name in images[0].inputs
@@ -132,9 +130,7 @@ class VisionModel:
             return self._detections(outputs, images, queries)
         return self._classes(outputs.logits.float().cpu(), queries)
 
-    def _classes(
-        self, logits: torch.Tensor, queries: Sequence[Query]
-    ) -> list[list[Prediction] | HearthError]:
+    def _classes(self, logits: torch.Tensor, queries: Sequence[Query]) -> list[list[Prediction] | HearthError]:
         """`logits` is (images, labels)."""
         several = self.model.config.problem_type == "multi_label_classification" or logits.shape[1] == 1
         scores = logits.sigmoid() if several else logits.softmax(-1)
@@ -261,9 +257,7 @@ def _chosen(parameters: Mapping[str, Any], task: Task) -> tuple[int | None, floa
     """(top_k, threshold). Raises BadRequest that names what is unknown or out of range."""
     for name in parameters:
         if name not in ("top_k", "threshold"):
-            raise BadRequest(
-                f"{name} is unknown; {task} takes top_k and threshold", field=f"parameters.{name}"
-            )
+            raise BadRequest(f"{name} is unknown; {task} takes top_k and threshold", field=f"parameters.{name}")
     top_k = parameters.get("top_k", DEFAULT_TOP_K if task == "image-classification" else None)
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
         raise BadRequest("top_k must be an integer of at least 1", field="parameters.top_k")

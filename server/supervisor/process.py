@@ -1,4 +1,4 @@
-"""Child processes: started with their output in a log file, ended with their parent, restarted when they die."""
+"""Child processes: output to a log file, ended with their parent, restarted when they die."""
 
 from __future__ import annotations
 
@@ -81,9 +81,13 @@ def spawn(argv: Sequence[str], log_file: Path, environ: Mapping[str, str] | None
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as output:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=None if environ is None else dict(environ),
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=None if environ is None else dict(environ),
             preexec_fn=die_with_parent,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)

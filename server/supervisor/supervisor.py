@@ -20,10 +20,12 @@ from server.store.migrate import migrate
 from server.store.store import Store, connect
 from server.supervisor.process import Child, PidFile, spawn
 from server.supervisor.ray_head import RayHead, free_port, is_free
+from server.supervisor.rotation import rotate
 
 log = structlog.get_logger(__name__)
 
 WATCH_S = 0.1
+ROTATE_EVERY_S = 10.0
 STOP_TIMEOUT_S = 15.0
 
 
@@ -56,14 +58,19 @@ class Supervisor:
             signal.signal(number, self.stop)
         try:
             self._start()
+            next_rotation = 0.0
             while not self._stopping.wait(WATCH_S):
                 self._look_after()
                 watch()
+                if time.monotonic() > next_rotation:
+                    rotate(self.settings.log_dir)
+                    next_rotation = time.monotonic() + ROTATE_EVERY_S
         finally:
             self._end()
 
     def _prepare(self) -> None:
-        self.settings.run_dir.mkdir(parents=True, exist_ok=True)
+        for folder in (self.settings.run_dir, self.settings.log_dir):
+            folder.mkdir(parents=True, exist_ok=True)
         self.settings.state_dir.chmod(0o700)
         if owner := self.pid_file.read():
             raise AlreadyRunning(f"Hearth already runs on {self.settings.state_dir} (process {owner.pid}).")

@@ -60,32 +60,26 @@ class FakeServer:
 def serving(answer: Answer) -> Iterator[FakeServer]:
     """The server, listening from a thread of its own."""
     server = FakeServer(answer)
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    over = asyncio.Event()
+    ready = threading.Event()
+    ending: list[Callable[[], object]] = []
 
     async def main() -> None:
+        over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        ending.append(lambda: loop.call_soon_threadsafe(over.set))
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
         server.port = listener.sockets[0].getsockname()[1]
         ready.set()
         await over.wait()
         listener.close()
 
-    def target() -> None:
-        loop.run_until_complete(main())
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(asyncio.sleep(0))  # transports close in a callback of their own
-        loop.close()
-
-    thread = threading.Thread(target=target, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
     assert ready.wait(5)
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(over.set)
+        ending[0]()
         thread.join(5)
 
 

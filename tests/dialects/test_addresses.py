@@ -41,7 +41,11 @@ async def test_ping_tells_whether_the_engine_lives() -> None:
 async def test_the_container_answers_plainly(http: httpx.AsyncClient) -> None:
     answer = await http.post("/invocations", json={"inputs": "a"})
     assert (answer.status_code, answer.json()) == (200, [{"generated_text": "a"}])
-    for body, status in (({"inputs": 1}, 400), ({"inputs": "BREAK"}, 500), ({"inputs": "a", "parameters": {"n": 0}}, 400)):
+    for body, status in (
+        ({"inputs": 1}, 400),
+        ({"inputs": "BREAK"}, 500),
+        ({"inputs": "a", "parameters": {"n": 0}}, 400),
+    ):
         answer = await http.post("/invocations", json=body)
         assert answer.status_code == status
         assert set(answer.json()) >= {"error", "error_type"}
@@ -72,7 +76,9 @@ async def test_other_addresses_are_not_there(http: httpx.AsyncClient, path: str,
     assert answer.headers["x-amzn-errortype"] == "UnknownOperationException"
 
 
-@pytest.mark.parametrize("path", ["/v1/load", "/v1/embeddings", "/v1/loras", "/v1", "/v1/", "/v1/audio", "/v1/models/other"])
+@pytest.mark.parametrize(
+    "path", ["/v1/load", "/v1/embeddings", "/v1/loras", "/v1", "/v1/", "/v1/audio", "/v1/models/other"]
+)
 @pytest.mark.parametrize("prefix", ["", "/endpoints/m/openai"])
 async def test_openai_routes_the_model_lacks(http: httpx.AsyncClient, path: str, prefix: str) -> None:
     answer = await http.post(prefix + path, content=b"{}", headers={"content-type": "application/json"})

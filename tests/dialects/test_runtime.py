@@ -171,10 +171,9 @@ def test_a_whole_answer_on_the_stream_is_one_part(client: Any) -> None:
     ],
 )
 def test_what_breaks_midway_raises_model_stream_error(client: Any, body: dict[str, Any]) -> None:
-    seen = []
-    with pytest.raises(EventStreamError) as caught, closing(stream(client, body)["Body"]) as events:
-        for event in events:
-            seen.append(event)  # noqa: PERF402 - events before the error count
+    seen: list[Any] = []
+    with closing(stream(client, body)["Body"]) as events, pytest.raises(EventStreamError) as caught:
+        seen.extend(iter(events))
     assert caught.value.response["Error"]["Code"] == "ModelStreamError"
     assert "secret" not in str(caught.value)
     assert seen
@@ -278,5 +277,7 @@ def test_images_in_json() -> None:
 def test_the_mounted_application_learns_the_request_id() -> None:
     app = OpenAIApp()
     with serving(guarded(text_engines(openai=app))) as served:
-        answer = served.boto3().invoke_endpoint(EndpointName="m", Body=b'{"prompt": "x"}', ContentType="application/json")
+        answer = served.boto3().invoke_endpoint(
+            EndpointName="m", Body=b'{"prompt": "x"}', ContentType="application/json"
+        )
         assert app.headers[-1]["x-request-id"] == answer["ResponseMetadata"]["RequestId"]

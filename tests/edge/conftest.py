@@ -50,7 +50,7 @@ class Answerer:
         self._socket.bind(("127.0.0.1", 0) if path is None else str(path))
         self.port = int(self._socket.getsockname()[1]) if path is None else 0
         config = uvicorn.Config(
-            self._app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+            self._app, interface="asgi3", proxy_headers=False, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
             timeout_keep_alive=3600, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
@@ -179,3 +179,11 @@ def edge() -> Iterator[Edge]:
 
 def variant(endpoint: str, *answerers: Answerer, name: str = "AllTraffic", weight: float = 1.0) -> Backend:
     return Backend(endpoint, name, weight, tuple(answerer.server for answerer in answerers), 64)
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[Edge]:
+    """Endpoints `a` (also the default one) and `b`, each with one replica of the same name; never changed."""
+    with started(Timeouts(door=0, body=0.5)) as edge:
+        edge.apply(variant("a", edge.replica("a")), variant("b", edge.replica("b")), default="a")
+        yield edge

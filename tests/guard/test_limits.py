@@ -20,7 +20,7 @@ from server.spec import Limits
 LIMITS = Limits(max_image_pixels=10_000, max_schema_bytes=2000, allowed_media_hosts=("images.example",))
 
 
-def refused(document: dict[str, Any], words: str = "", limits: Limits = LIMITS) -> None:
+def refused(document: dict[str, Any], words: str | None = None, limits: Limits = LIMITS) -> None:
     with pytest.raises(BadRequest, match=words) as caught:
         check_document(document, limits)
     assert caught.value.field is not None
@@ -92,7 +92,8 @@ def test_an_ordinary_request_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["n", "best_of", "logprobs", "top_logprobs", "prompt_logprobs", "max_tokens", "min_tokens", "stream_interval"]
+    "name",
+    ["n", "best_of", "logprobs", "top_logprobs", "prompt_logprobs", "max_tokens", "min_tokens", "stream_interval"],
 )
 @pytest.mark.parametrize("value", [10**6 * 10**6, -2, "1000000", 1.5, [1], {}])
 def test_counts_are_bounded_integers(name: str, value: Any) -> None:
@@ -175,17 +176,22 @@ def test_a_schema_sent_as_text_is_read() -> None:
 
 
 def test_a_long_chain_of_references_needs_no_stack() -> None:
-    chain: dict[str, Any] = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(20_000)}
-    chain["d20000"] = {"type": "null"}
+    chain: dict[str, Any] = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(5_000)}
+    chain["d5000"] = {"type": "null"}
     wide = Limits(max_schema_bytes=10**7)
     check_document({"structured_outputs": {"json": {"$defs": chain, "$ref": "#/$defs/d0"}}}, wide)
-    chain["d20000"] = {"$ref": "#/$defs/d0"}
+    chain["d5000"] = {"$ref": "#/$defs/d0"}
     refused({"structured_outputs": {"json": {"$defs": chain}}}, "never ends", wide)
 
 
 @pytest.mark.parametrize(
     "structure",
-    [{"choice": ["x" * 10] * 1000}, {"regex": "a" * 3000}, {"grammar": "root ::= " + "a" * 3000}, {"json": {"enum": ["y"] * 2000}}],
+    [
+        {"choice": ["x" * 10] * 1000},
+        {"regex": "a" * 3000},
+        {"grammar": "root ::= " + "a" * 3000},
+        {"json": {"enum": ["y"] * 2000}},
+    ],
 )
 def test_structures_are_bounded_in_bytes(structure: dict[str, Any]) -> None:
     refused({"structured_outputs": structure}, "at most 2000")
@@ -248,9 +254,19 @@ def test_the_model_must_be_this_endpoint() -> None:
         assert caught.value.field == "model"
 
 
-@given(st.dictionaries(st.sampled_from(sorted(FIELDS)), st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["$ref", "schema", "image_url", "url", "source", "anyOf", "x"]), inner, max_size=3), max_leaves=8), max_size=4))
+KEYS = st.sampled_from(["$ref", "schema", "image_url", "url", "source", "anyOf", "x"])
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)), VALUES, max_size=4))
 def test_any_document_passes_or_is_refused(document: dict[str, Any]) -> None:
     try:
         check_document(document, LIMITS)
+        named = True
     except BadRequest as error:
-        assert error.message
+        named = error.field is not None
+    assert named

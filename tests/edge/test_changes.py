@@ -1,0 +1,223 @@
+"""Routes that change and processes that are killed, under load."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from server.edge import process as edge_process
+from server.edge.process import ConfigRefused, EdgeClient, PortTaken, StartFailed, start
+from server.edge.routes import Backend, RouteTable, Server
+from tests.edge.conftest import Client, Edge, eventually, variant
+
+VICTIM = """
+import sys
+from tests.edge.conftest import Answerer
+print(Answerer("victim").port, flush=True)
+sys.stdin.read()
+"""
+
+
+class Load:
+    """Four kept-alive clients that ask without pause and note every answer and every failure."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.answers: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(edge.connection(),)) for _ in range(4)]
+
+    def _ask(self, client: Client) -> None:
+        while not self._stop.is_set():
+            try:
+                self.answers[client.post("/endpoints/a/invocations", b"{}")["me"]] += 1
+            except Exception as error:  # every kind of failure counts, and is asserted on
+                self.failures.append(repr(error))
+                client.close()
+            else:
+                if client.status != 200:
+                    self.failures.append(str(client.status))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, who: str) -> None:
+        """Waits until `who` has answered again."""
+        before = self.answers[who]
+        eventually(lambda: self.answers[who] > before + 20)
+
+
+@contextmanager
+def loaded(edge: Edge) -> Iterator[Load]:
+    load = Load(edge)
+    load.start()
+    try:
+        yield load
+    finally:
+        load.stop()
+
+
+@contextmanager
+def victim() -> Iterator[tuple[subprocess.Popen[str], Server]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", VICTIM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield process, Server("victim", "127.0.0.1", int(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_least_step_is_taken(edge: Edge) -> None:
+    one, two = edge.replica("one"), edge.replica("two")
+    assert edge.apply() == "unchanged"
+    assert edge.apply(variant("a", one)) == "reload"
+    assert edge.apply(variant("a", one)) == "unchanged"
+    assert edge.apply(variant("a", one, two)) == "runtime"
+    assert {edge.http.post("/endpoints/a/invocations")["me"] for _ in range(20)} == {"one", "two"}
+    assert edge.apply(variant("a", two)) == "runtime"
+    assert {edge.http.post("/endpoints/a/invocations")["me"] for _ in range(20)} == {"two"}
+    assert edge.apply(variant("a", two), default="a") == "reload"
+    assert edge.http.post("/invocations")["me"] == "two"
+    many = Backend("a", "AllTraffic", 1, tuple(Server(f"r{n}", "127.0.0.1", 20000 + n) for n in range(9)), 64)
+    assert edge.apply(many) == "reload"
+    assert edge.apply(variant("a", one)) == "runtime"
+    assert edge.apply() == "reload"
+    assert edge.http.post("/endpoints/a/invocations")["me"] == "door"
+
+
+def test_replicas_and_endpoints_come_and_go_under_load(edge: Edge) -> None:
+    one, two = edge.replica("one"), edge.replica("two")
+    edge.apply(variant("a", one))
+    with loaded(edge) as load:
+        for n in range(4):
+            load.more("one")
+            assert edge.apply(variant("a", one, two), *[variant("x", two)] * (n % 2)) == ("reload" if n else "runtime")
+            load.more("two")
+            assert edge.apply(variant("a", two), *[variant("x", two)] * (n % 2)) == "runtime"
+            load.more("two")
+            assert edge.apply(variant("a", one), *[variant("x", two)] * (n % 2)) == "runtime"
+    assert load.failures == []
+    assert load.answers.keys() == {"one", "two"}
+
+
+def test_a_request_in_flight_outlives_reload_and_stop(edge: Edge) -> None:
+    replica = edge.replica("r")
+    edge.apply(variant("a", replica))
+    answers: list[str] = []
+    client = edge.connection()
+    thread = threading.Thread(target=lambda: answers.append(client.post("/endpoints/a/invocations?sleep=1")["me"]))
+    thread.start()
+    eventually(lambda: replica.started["/endpoints/a/invocations"] == 1)
+    assert edge.apply(variant("a", replica), variant("b", replica)) == "reload"
+    edge_process.stop(edge.process, 5)
+    thread.join()
+    assert answers == ["r"]
+
+
+def test_a_killed_replica_costs_nothing_while_another_lives(edge: Edge) -> None:
+    other = edge.replica("other")
+    with victim() as (process, server), loaded(edge) as load:
+        edge.apply(Backend("a", "AllTraffic", 1, (server, other.server), 64))
+        load.more("victim")
+        load.more("other")
+        process.kill()
+        process.wait()
+        time.sleep(0.3)
+        at = load.answers["victim"]
+        load.more("other")
+        assert load.answers["victim"] == at
+    assert load.failures == []
+
+
+def test_requests_go_to_the_door_when_the_last_replica_is_killed(edge: Edge) -> None:
+    with victim() as (process, server), loaded(edge) as load:
+        edge.apply(Backend("a", "AllTraffic", 1, (server,), 64))
+        load.more("victim")
+        process.kill()
+        load.more("door")
+    assert load.failures == []
+
+
+@pytest.mark.parametrize("whom", ["master", "worker"])
+def test_an_edge_that_was_killed_comes_back_with_its_routes(edge: Edge, whom: str) -> None:
+    one, two = edge.replica("one"), edge.replica("two")
+    edge.apply(variant("a", one))
+    edge.apply(variant("a", two))
+    worker = psutil.Process(edge.process.pid).children()[0]
+    os.kill(edge.process.pid if whom == "master" else worker.pid, signal.SIGKILL)
+    edge.process.wait(10)
+    edge.restart()
+    assert edge.connection().post("/endpoints/a/invocations")["me"] == "two"
+    assert edge.apply(variant("a", two)) == "unchanged"
+    eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_worker_without_a_master_is_ended(edge: Edge) -> None:
+    edge.apply(variant("a", edge.replica("r")))
+    worker = psutil.Process(edge.process.pid).children()[0]
+    worker.suspend()
+    edge.process.kill()
+    edge.process.wait(10)
+    edge.restart()
+    eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    assert edge.connection().post("/endpoints/a/invocations")["me"] == "r"
+
+
+def test_routes_that_change_while_no_edge_runs_are_there_at_its_start(edge: Edge) -> None:
+    edge.process.kill()
+    edge.process.wait(10)
+    eventually(lambda: edge.apply(variant("a", edge.replica("late"))) == "stored")
+    edge.restart()
+    assert edge.connection().post("/endpoints/a/invocations")["me"] == "late"
+    edge.process.kill()
+    edge.process.wait(10)
+    edge.client.reset()
+    edge.restart()
+    assert edge.connection().post("/endpoints/a/invocations")["me"] == "door"
+
+
+def test_a_taken_port_is_named(edge: Edge) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        config = dataclasses.replace(edge.config, port=other.getsockname()[1], run_dir=edge.config.run_dir / "b")
+        with pytest.raises(PortTaken, match=f"Port {config.port} "):
+            start(config, edge.log)
+    shared = dataclasses.replace(edge.config, run_dir=edge.config.run_dir / "c")
+    with pytest.raises(PortTaken, match=f"Port {edge.config.port} "):
+        start(shared, edge.log)
+    assert edge.http.post("/")["me"] == "door"
+
+
+def test_what_haproxy_refuses_is_told_and_changes_nothing(edge: Edge) -> None:
+    edge.apply(variant("a", edge.replica("r")))
+    kept = edge.config.config_file.read_text()
+    bad = EdgeClient(dataclasses.replace(edge.config, buffer_bytes=-1))
+    with pytest.raises(ConfigRefused, match="bufsize"):
+        bad.apply(RouteTable())
+    assert edge.config.config_file.read_text() == kept
+    assert edge.http.post("/endpoints/a/invocations")["me"] == "r"
+    nowhere = dataclasses.replace(edge.config, run_dir=edge.config.run_dir / ("long" * 30), port=edge.config.port + 1)
+    with pytest.raises(StartFailed, match="path"):
+        start(nowhere, edge.log)
