@@ -28,6 +28,7 @@ def equal_answers(arms: Mapping[str, Arm], target: Callable[[Arm], Target]) -> s
     texts = {}
     for label, arm in arms.items():
         arm.server.signal(signal.SIGCONT)
+        arm.wait()
         prompts = tuple(synthetic(Shape(tokens=48, count=QUESTIONS), 7, arm.setup.model))
         plan = Plan(target(arm), prompts, 48, concurrency=1, requests=QUESTIONS, warmup_s=0.0)
         records = run(plan).records
@@ -90,9 +91,16 @@ def _medians(table: Table, labels: Sequence[str]) -> list[str]:
     for load, by_arm in table.items():
         for label in labels:
             rows = by_arm[label]
-            cells = [f"{median(row[name] for row in rows):.1f}" if name in rows[0] else "" for name in names]
+            cells = [_median(rows, name) for name in names]
             lines.append(f"| {load} | {label} | {' | '.join(cells)} |")
     return lines
+
+
+def _median(rows: Sequence[Figures], name: str) -> str:
+    if name not in rows[0]:
+        return ""
+    middle = median(row[name] for row in rows)
+    return f"{middle:.1f}" if middle else "no sample"
 
 
 def _ratios(table: Table, one: str, base: str) -> list[str]:
@@ -109,7 +117,7 @@ def _ratio(rows: Sequence[Figures], base: Sequence[Figures], name: str) -> str:
         return ""
     figures, under = [row[name] for row in rows], [row[name] for row in base]
     if min(*figures, *under) <= 0:
-        return "none answered in a round"
+        return "no sample in a round"
     return str(paired(figures, under))
 
 

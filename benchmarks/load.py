@@ -152,6 +152,8 @@ def _generator(harvests: Sequence[Harvest], summary: Summary) -> Generator:
         )
     if summary.late.p99 > max(5.0, 0.1 * summary.e2e.p50):
         warnings.append(f"1 % of requests left {summary.late.p99:.1f} ms or more after they were due")
+    if 0 < summary.completed < 10 or not summary.requests:
+        warnings.append(f"only {summary.completed} of the requests due in the window were answered: measure longer")
     return Generator(len(harvests), share, lag, sum(each.reconnects for each in harvests), tuple(warnings))
 
 

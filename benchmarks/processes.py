@@ -78,9 +78,16 @@ class Server:
         """Ask the command to end; what is left of it and its descendants after `grace_s` is killed."""
         if self._process.poll() is None:
             self._process.terminate()
-        until = time.monotonic() + grace_s
-        while self.pids() and time.monotonic() < until:
-            self._process.poll()
-            time.sleep(0.2)
-        self.signal(signal.SIGKILL)
+        if not self._gone(grace_s):
+            self.signal(signal.SIGKILL)
+            self._gone(10.0)
         self._process.wait()
+
+    def _gone(self, within_s: float) -> bool:
+        until = time.monotonic() + within_s
+        while self.pids():
+            if time.monotonic() > until:
+                return False
+            self._process.poll()
+            time.sleep(0.1)
+        return True

@@ -1,6 +1,6 @@
 """Hearth, bare vLLM and Ray Serve LLM side by side: same model, same engine flags, measured in turn.
 
-    python -m benchmarks.serving [--rounds 7] [--seconds 5] [--arms hearth,vllm,ray] [--model FOLDER]
+    python -m benchmarks.serving [--rounds 7] [--seconds 4.5] [--arms hearth,vllm,ray] [--model FOLDER]
 
 All servers stay up; only the one under load runs, the others' processes are stopped (SIGSTOP) meanwhile, so
 that what an idle server burns burdens nobody. Rounds go forwards and backwards through the arms.
@@ -33,6 +33,8 @@ DEFAULT_MODEL = REPOSITORY / "models" / "weights" / "hearth-python-lm"
 ENGINE: Flags = {"max-model-len": 1024, "enforce-eager": True, "dtype": "bfloat16"}
 CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 WARMUP_S = 0.8
+SETTLE_S = 1.0
+"""For what expired in a server while it was stopped: leases, health checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +96,30 @@ def rounds(arms: Mapping[str, Arm], loads: Sequence[Load], count: int, seconds: 
     """Figures by load, arm and round. Every arm gets the same prompts, none of them seen before."""
     table: Table = {str(load): {label: [] for label in arms} for load in loads}
     tokenizer = next(iter(arms.values())).setup.model
-    for number, turn in enumerate(order(list(arms), count)):
+    turns = order(list(arms), count + len(loads))
+    running: Arm | None = None
+    for number in range(count):
         for place, load in enumerate(loads):
             shape = Shape(tokens=64, count=2048)
             prompts = synthetic(shape, seed=1000 * (number + 1) + place, tokenizer=tokenizer)
-            for label in turn:
-                arms[label].server.signal(signal.SIGCONT)
-                figures = measure(arms[label], load, seconds, prompts)
-                arms[label].server.signal(signal.SIGSTOP)
+            for label in turns[number + place]:
+                running = switch(running, arms[label])
+                figures = measure(running, load, seconds, prompts)
                 table[str(load)][label].append(figures)
                 shown = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
                 print(f"round {number + 1}/{count}  {load!s:30}  {label:7} {shown}", flush=True)
     return table
+
+
+def switch(running: Arm | None, wanted: Arm) -> Arm:
+    """Stop one arm's processes and let another's go on; returns when that one answers again."""
+    if running is not wanted:
+        if running is not None:
+            running.server.signal(signal.SIGSTOP)
+        wanted.server.signal(signal.SIGCONT)
+        time.sleep(SETTLE_S)
+        wanted.wait()
+    return wanted
 
 
 def idle_cpu(arm: Arm, seconds: float = 3.0) -> float:
@@ -138,7 +152,7 @@ def build(labels: Sequence[str], setup: Setup, gpu: bool) -> dict[str, Arm]:
 
 def main(
     rounds_: Annotated[int, typer.Option("--rounds", min=1)] = 7,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Measured per arm, load and round.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Measured per arm, load and round.")] = 4.5,
     arms: Annotated[str, typer.Option(help="Of hearth, vllm, ray.")] = "hearth,vllm,ray",
     model: Annotated[Path, typer.Option(help="Folder of the model.")] = DEFAULT_MODEL,
     engine: Annotated[str, typer.Option(help="vLLM flags as JSON, by long option name.")] = json.dumps(ENGINE),

@@ -144,7 +144,7 @@ def _has_avx2() -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """For set-up: prints what is wrong, and returns 1 if that must be mended first."""
-    parser = argparse.ArgumentParser(description="Says what would stop Hearth on this machine; silent when all is well.")
+    parser = argparse.ArgumentParser(description="Says what would stop Hearth here; silent when all is well.")
     parser.add_argument("--profile", choices=tuple(INSTALL_BYTES), default="cpu")
     parser.add_argument("--installed", action="store_true", help="packages are there: ask for less disk")
     parser.add_argument("address", nargs="*", metavar="HOST PORT", help="an address that must be free")

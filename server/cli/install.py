@@ -51,7 +51,7 @@ class Step:
 
 def steps(choice: Choice) -> list[Step]:
     """What set-up does, in order; each step may be repeated."""
-    pip = (str(choice.venv / "bin" / "python"), "-m", "pip")
+    pip = (str(choice.venv / "bin" / "python"), "-u", "-m", "pip")
     install = (*pip, "install", "--progress-bar=off", "--disable-pip-version-check", "-c", str(choice.lock))
     remove = (*pip, "uninstall", "--yes", "--disable-pip-version-check")
     plan: list[Step] = []
@@ -149,8 +149,10 @@ def resolve(choice: Choice) -> Iterator[str]:
 
     report = choice.venv / "resolution.json"
     extras = ",".join((choice.profile, "dev", "postgres"))
-    command = (str(choice.venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed")
-    subprocess.run([*command, "--report", str(report), f"{ROOT}[{extras}]"], check=True)
+    pip = (str(choice.venv / "bin" / "python"), "-m", "pip", "install", "--quiet")
+    subprocess.run(
+        [*pip, "--dry-run", "--ignore-installed", "--report", str(report), f"{ROOT}[{extras}]"], check=True
+    )
     for found in json.loads(report.read_text(encoding="utf-8"))["install"]:
         name, version = found["metadata"]["name"].lower().replace("_", "-"), found["metadata"]["version"]
         if name != "hearth":
@@ -163,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--extras", default="", help="extras of pyproject.toml beside the profile, with commas")
     parser.add_argument("--vllm-wheel", default="", help="path or URL of upstream's vLLM wheel")
-    parser.add_argument("--torch-index", default="", help="where PyTorch's CPU wheels are, if pip's own indexes lack them")
+    parser.add_argument("--torch-index", default="", help="where PyTorch's CPU build is, if pip's indexes lack it")
     parser.add_argument("--lock", action="store_true", help="write the lock anew instead of installing")
     given = parser.parse_args(argv)
     choice = Choice(

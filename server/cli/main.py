@@ -12,6 +12,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from benchmarks.cli import bench
 from server.cli import doctor, logs_view, status
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
@@ -130,6 +131,9 @@ def logs(
 ) -> None:
     """Show a component's or an endpoint's log."""
     logs_view.show(settings(config, state_dir=state), name, lines, follow, console)
+
+
+app.command()(bench)
 
 
 @app.command(name="doctor")

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from server.cli.client import bearer
 from server.control import endpoints
@@ -52,7 +53,7 @@ def up(settings: Settings, console: Console) -> None:
     began = time.monotonic()
 
     def say(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {text}", highlight=False)
+        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {escape(text)}", highlight=False, soft_wrap=True)
 
     say(f"state in {settings.state_dir}")
     if settings.host in LOOPBACK:

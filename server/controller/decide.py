@@ -59,16 +59,17 @@ class Seen:
     now: datetime
     start_timeout_s: float
 
-    def ready(self, app: AppName) -> bool:
-        return any(
+    def ready(self, app: AppName) -> int:
+        """How many replicas of `app` are ready."""
+        return sum(
             beat.phase == "ready" and (beat.endpoint, beat.variant, beat.revision) == _key(app) for beat in self.beats
         )
 
-    def serves(self, app: AppName) -> bool:
-        """Whether requests for `app` get an answer: it has a ready replica, or it sleeps and will wake."""
+    def serves(self, app: AppName, variant: VariantSpec) -> bool:
+        """Whether `app` can take its traffic: its least number of replicas is ready, or it sleeps and will wake."""
         state = self.apps.get(app)
         asleep = state is not None and state.status == "running" and state.replicas == 0
-        return self.ready(app) or asleep
+        return asleep or self.ready(app) >= max(1, variant.scaling.min_replicas)
 
 
 def steps(resource: Resource, seen: Seen) -> list[Step]:
@@ -98,11 +99,11 @@ def _replaced(app: AppName, wanted: Mapping[AppName, VariantSpec], seen: Seen) -
     if seen.apps[app].status == "deleting":
         return False
     successors = [other for other in wanted if other.variant == app.variant] or list(wanted)
-    return all(seen.serves(other) for other in successors)
+    return all(seen.serves(other, wanted[other]) for other in successors)
 
 
 def _report(resource: Resource, wanted: Mapping[AppName, VariantSpec], seen: Seen) -> Report | None:
-    if all(seen.serves(app) for app in wanted):
+    if all(seen.serves(app, variant) for app, variant in wanted.items()):
         return Report("InService")
     if resource.status == "InService":
         return None

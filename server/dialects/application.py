@@ -59,6 +59,6 @@ def dialect_app(
         try:
             await answer(scope, receive, send, route)
         except HearthError as error:
-            await error_response(error, route, identity, Call.of(scope).request_id)(scope, receive, send)
+            await error_response(error, route, Call.of(scope).request_id)(scope, receive, send)
 
     return app

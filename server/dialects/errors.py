@@ -88,7 +88,7 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-def error_response(exc: HearthError, route: Route, identity: Identity, request_id: str) -> Response:
+def error_response(exc: HearthError, route: Route, request_id: str) -> Response:
     """`exc` in the dialect of the address that was called; the request's own fault, not its payload's."""
     if route.kind is Kind.OPENAI:
         return openai_error(exc)
@@ -101,7 +101,7 @@ def payload_error(exc: HearthError, route: Route, identity: Identity, request_id
     """`exc` in the dialect of the address that was called, where the payload or the model is at fault."""
     if route.kind in (Kind.RUNTIME, Kind.STREAM) and isinstance(exc, BadRequest | ModelFailed):
         return model_error(refusal(exc), identity, request_id)
-    return error_response(exc, route, identity, request_id)
+    return error_response(exc, route, request_id)
 
 
 def runtime_error(exc: HearthError, request_id: str) -> Response:

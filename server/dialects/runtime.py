@@ -34,6 +34,8 @@ from server.dialects.paths import Kind, Route
 from server.errors import BadRequest, HearthError, ModelFailed, UnsupportedMedia
 from server.spec import Limits
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 log = structlog.get_logger(__name__)
 
 JSON = b"application/json"
@@ -67,7 +69,7 @@ class Runtime:
             self._check(call, route)
             body = await read_body(receive, self._limits.max_body_bytes)
         except HearthError as error:
-            await error_response(error, route, self._identity, call.request_id)(scope, receive, send)
+            await error_response(error, route, call.request_id)(scope, receive, send)
             return
         headers = call.answer_headers(self._identity) if route.kind is not Kind.CONTAINER else []
         outlet = Outlet(send, headers, framed=route.kind is Kind.STREAM)
@@ -233,7 +235,7 @@ def _refuse_parameters(parameters: dict[str, Any], who: str) -> None:
 
 def _json(value: Any) -> bytes:
     try:
-        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        encoded = _ENCODER.encode(value)
     except ValueError:
         raise ModelFailed("the model answered a number that is not finite") from None
     return encoded.encode(errors="replace")

@@ -18,6 +18,8 @@ from server.dialects.engine import Generation, Step, TextEngine, Token
 from server.dialects.generation import Presentation
 from server.errors import BadRequest, HearthError, ModelFailed
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
 
 @dataclass(slots=True)
 class _Choice:
@@ -185,7 +187,7 @@ def _finish(event: dict[str, Any], choice: _Choice, prompt: str, prompt_tokens: 
 
 
 def _sse(event: Mapping[str, Any]) -> bytes:
-    return b"data:" + json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n\n"
+    return b"data:" + _ENCODER.encode(event).encode(errors="replace") + b"\n\n"
 
 
 async def _generate(

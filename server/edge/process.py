@@ -110,7 +110,7 @@ class EdgeClient:
     def _validate(self, files: Files) -> None:
         candidate = self._config.config_file.with_suffix(".candidate")
         _replace(candidate, files.config)
-        argv = [get_haproxy_binary(), "-c", "-q", "-f", str(candidate)]
+        argv = [get_haproxy_binary(), "-c", "-f", str(candidate)]
         checked = subprocess.run(argv, capture_output=True, text=True, timeout=RELOAD_TIMEOUT_S, check=False)
         candidate.unlink()
         if checked.returncode != 0:

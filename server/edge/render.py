@@ -123,7 +123,7 @@ defaults
   option abortonclose
   option idle-close-on-response
   option redispatch 1
-  retries 2
+  retries 3
   retry-on conn-failure empty-response
   http-reuse always
 {_errors()}

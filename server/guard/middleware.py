@@ -7,6 +7,7 @@ bounds on what it asks for, then the application under a deadline, cut off when 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -29,6 +30,9 @@ from server.guard.metrics import Finished, Metrics
 from server.spec import Limits
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+TELL_S = 0.5
+"""How long a client may take to be told that its request was cut: one that does not read never will."""
+
 UNGUARDED = (Kind.PING, Kind.METRICS)
 INVOCATIONS = (Kind.CONTAINER, Kind.RUNTIME, Kind.STREAM)
 OPENAI_KEYS = frozenset(key for key, _ in BY_BODY)
@@ -92,7 +96,9 @@ class Guard:
         except Exception as error:
             await self._failed(exchange, error)
         if exchange.cut is not None and not exchange.complete:
-            await self._tell_cut(exchange, exchange.cut)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TELL_S):
+                    await self._tell_cut(exchange, exchange.cut)
 
     async def _admit(self, exchange: Exchange) -> bytes | None:
         """The body, checked; None when the request was refused."""
@@ -130,7 +136,7 @@ class Guard:
 
     async def _refuse(self, exchange: Exchange, error: HearthError, reason: str) -> None:
         self._metrics.refused(reason)
-        response = error_response(error, exchange.route, self._identity, exchange.request_id)
+        response = error_response(error, exchange.route, exchange.request_id)
         await response(exchange.scope, exchange.receive, exchange.emit)
 
     async def _failed(self, exchange: Exchange, error: Exception) -> None:
@@ -181,7 +187,7 @@ class Guard:
             "request",
             request_id=exchange.request_id,
             method=exchange.scope["method"],
-            path=exchange.scope["path"],
+            path=exchange.scope["path"][:200],
             status=exchange.status,
             ms=round(total * 1e3, 3),
             bytes_in=exchange.bytes_in,

@@ -10,13 +10,16 @@ from server.replicas.plan import Home, Plan
 from server.replicas.scaling import autoscaling
 from server.spec import EndpointSpec, VariantSpec
 
+ENVIRON = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""Environment of every replica; a variant's own `env` goes over it."""
+
 
 def application(endpoint: EndpointSpec, variant: VariantSpec, home: Home) -> Application:
     """The application that serves `variant`: one deployment whose replicas listen themselves."""
     options = {
         "num_cpus": variant.resources.num_cpus,
         "num_gpus": variant.resources.num_gpus,
-        "runtime_env": {"env_vars": variant.env},
+        "runtime_env": {"env_vars": {**ENVIRON, **variant.env}},
     }
     deployment = serve.deployment(
         Replica,

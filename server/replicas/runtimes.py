@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalogue import infer_task, resolve
-from server.dialects.engine import Engines
+from server.dialects.engine import EmbeddingEngine, Engines, Generation, TextEngine
 from server.errors import BadRequest
 from server.spec import Task, VariantSpec
 
@@ -60,11 +60,15 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
     from server.replicas.pooling import VllmEmbedding
 
     runner = "generate" if loaded.task == "generate" else "pooling"
-    started = await vllm_app.start(vllm_app.arguments(loaded.source, endpoint, runner, variant.engine))
+    hosts = variant.limits.allowed_media_hosts
+    started = await vllm_app.start(vllm_app.arguments(loaded.source, endpoint, runner, variant.engine, hosts))
     engine = started.engine
+    text = VllmText(engine) if "generate" in started.tasks else None
+    embedding = VllmEmbedding(engine) if "embed" in started.tasks else None
+    await _warm(text, embedding)
     engines = Engines(
-        text=VllmText(engine) if "generate" in started.tasks else None,
-        embedding=VllmEmbedding(engine) if "embed" in started.tasks else None,
+        text=text,
+        embedding=embedding,
         openai=started.app,
         openai_routes=started.routes,
     )
@@ -73,6 +77,18 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
         engine.shutdown(timeout=5.0)
 
     return Runtime(engines, lambda: not engine.errored, vllm_app.generated_tokens, stop)
+
+
+async def _warm(text: TextEngine | None, embedding: EmbeddingEngine | None) -> None:
+    """Answers one request of each kind, so that no user waits for what is compiled on first use."""
+    if text is not None:
+        greedy = Generation(max_tokens=2, temperature=0.0)
+        sampled = Generation(max_tokens=2, top_p=0.9, top_k=5, seed=0, logprobs=1)
+        for parameters in (greedy, sampled):
+            async for _ in text.generate("warm up", parameters, "warm-up"):
+                continue
+    if embedding is not None:
+        await embedding.embed(["warm up"], "warm-up")
 
 
 async def _vision(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:

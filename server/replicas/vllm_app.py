@@ -22,9 +22,12 @@ OURS = frozenset(
     "host port uds ssl-keyfile ssl-certfile ssl-ca-certs ssl-cert-reqs ssl-ciphers root-path middleware "
     "api-key headless api-server-count served-model-name model task runner allowed-origins "
     "allow-credentials allowed-methods allowed-headers log-config-file enable-server-load-tracking "
-    "data-parallel-external-lb data-parallel-hybrid-lb config".split()
+    "data-parallel-external-lb data-parallel-hybrid-lb config allowed-media-domains allowed-local-media-path".split()
 )
 """Engine flags that belong to Hearth: listening, naming and routing."""
+
+NO_HOST = "none.invalid"
+"""A host that cannot exist (RFC 2606)."""
 
 ANSWERABLE = (
     "/v1/chat/completions",
@@ -80,8 +83,14 @@ def flags(options: Mapping[str, JsonValue]) -> list[str]:
     return argv
 
 
-def arguments(model: str, served_name: str, runner: str, options: Mapping[str, JsonValue]) -> argparse.Namespace:
-    """Parsed arguments of vLLM's server. Raises BadRequest with the parser's own words."""
+def arguments(
+    model: str, served_name: str, runner: str, options: Mapping[str, JsonValue], media_hosts: Sequence[str] = ()
+) -> argparse.Namespace:
+    """Parsed arguments of vLLM's server. Raises BadRequest with the parser's own words.
+
+    `media_hosts` are the only hosts that media may be fetched from. The guard holds to that already; this is the
+    second fence, as vLLM takes an empty list to allow every host.
+    """
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -90,7 +99,8 @@ def arguments(model: str, served_name: str, runner: str, options: Mapping[str, J
             raise BadRequest(f"engine options: {message}", field="engine")
 
     given = ["--model", model, "--served-model-name", served_name, "--runner", runner]
-    parsed = make_arg_parser(Parser(add_help=False)).parse_args([*given, *flags(options)])
+    fenced = ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
+    parsed = make_arg_parser(Parser(add_help=False)).parse_args([*given, *flags(options), *fenced])
     try:
         validate_parsed_serve_args(parsed)
     except (TypeError, ValueError) as error:

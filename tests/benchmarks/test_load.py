@@ -69,7 +69,7 @@ def test_streams_are_stamped_chunk_by_chunk() -> None:
     assert [record.outcome.text for record in result.records] == ["abcd"] * 3
     assert (summary.itl.count, summary.tpot.count) == (9, 3)
     assert summary.ttft.p50 >= 30
-    assert summary.itl.p50 >= 20
+    assert summary.e2e.p50 >= 30 + 3 * 20  # the pauses of the server, so never less
     assert summary.output_tokens_per_s == pytest.approx(12 / summary.seconds)
 
 
@@ -118,9 +118,9 @@ def test_several_processes_do_the_whole_load() -> None:
 
 def test_warm_up_is_not_counted() -> None:
     with serving(fine) as server:
-        summary = run(plan(server, concurrency=1, requests=3, warmup_s=0.1)).summary
-    assert summary.requests == 3
-    assert len(server.seen) > 3
+        result = run(plan(server, concurrency=1, requests=3, warmup_s=0.3))
+    assert result.summary.requests == 3
+    assert len(result.records) == len(server.seen) >= 3
 
 
 def test_failures_are_counted_by_status() -> None:

@@ -58,6 +58,13 @@ def test_a_ready_replica_makes_it_in_service_once() -> None:
     assert look(resource(spec, "InService"), apps, scaled, [beat(name)]) == []
 
 
+def test_half_of_the_replicas_is_not_in_service() -> None:
+    pair = VariantSpec(model="one", scaling=Scaling(min_replicas=2, max_replicas=2))
+    spec = endpoint(pair)
+    name = app_name(spec, pair)
+    assert look(resource(spec, "Creating"), {name: App("deploying", "", 2)}, {name: pair.scaling}, [beat(name)]) == []
+
+
 def test_a_sleeping_endpoint_is_in_service() -> None:
     sleepy = VariantSpec(model="one", scaling=Scaling(min_replicas=0))
     spec = endpoint(sleepy)

@@ -30,10 +30,10 @@ Json = dict[str, Any]
 PATIENCE_S = 10.0
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "did not happen") -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, "did not happen"
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.01)
 
 
@@ -133,8 +133,9 @@ class Edge:
         self.door = Answerer("door", self.config.door_socket)
         self._answerers = [self.door]
         self.process: Popen[bytes] = edge_process.start(self.config, self.log)
-        self.http = Client(port)
         self.internal = Client(path=self.config.internal_socket)
+        self._clients = [self.internal]
+        self.http = self.connection()
 
     def replica(self, name: str) -> Answerer:
         self._answerers.append(Answerer(name))
@@ -147,10 +148,11 @@ class Edge:
         self.process = edge_process.start(self.config, self.log)
 
     def connection(self) -> Client:
-        return Client(self.config.port)
+        self._clients.append(Client(self.config.port))
+        return self._clients[-1]
 
     def close(self) -> None:
-        for client in (self.http, self.internal):
+        for client in self._clients:
             client.close()
         if self.process.poll() is None:
             self.process.terminate()

@@ -14,7 +14,7 @@ import openai
 import pytest
 from botocore.config import Config
 
-from tests.edge.conftest import Client, Edge, eventually, variant
+from tests.edge.conftest import Edge, eventually, variant
 
 CHI_SQUARE_999 = 10.83
 """99.9th percentile at one degree of freedom."""
@@ -208,7 +208,7 @@ def test_a_client_that_leaves_is_noticed_by_the_replica(edge: Edge) -> None:
 
 
 def test_the_log_is_json_whatever_the_client_sends(routed: Edge) -> None:
-    client = Client(routed.config.port)
+    client = routed.connection()
     client.post("/endpoints/a/invocations", b"{}", {"X-Request-Id": "logged-1"})
     client.post('/odd"\\path', {}, {"X-Request-Id": "logged-2", "X-Amzn-SageMaker-Target-Variant": '"'})
     client.post("/v1/x", {"model": 'q"\\\u0001]'}, {"X-Request-Id": "logged-3"})
@@ -224,7 +224,7 @@ def test_many_at_once(routed: Edge) -> None:
     failures: list[object] = []
 
     def work() -> None:
-        client = Client(routed.config.port)
+        client = routed.connection()
         for n in range(50):
             answer = client.post("/v1/completions", {"model": "ab"[n % 2]})
             if answer["me"] != "ab"[n % 2]:

@@ -80,7 +80,8 @@ def test_an_ordinary_request_passes() -> None:
     check_document(
         {
             "model": "m", "n": 2, "max_tokens": 5, "temperature": 0.5, "stream": True, "stop": ["a"], "logprobs": True,
-            "top_logprobs": 5, "seed": 1, "user": "me", "logit_bias": {"5": 1}, "stream_options": {"include_usage": True},
+            "top_logprobs": 5, "seed": 1, "user": "me", "logit_bias": {"5": 1},
+            "stream_options": {"include_usage": True},
             "messages": [{"role": "user", "content": "hi"}] * 300,
             "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
             "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
@@ -208,18 +209,25 @@ def test_images_cut_short_are_refused(form: str) -> None:
     refused(message({"type": "image_url", "image_url": {"url": url(picture(form)[:-20])}}))
 
 
-@pytest.mark.parametrize(
-    "where",
-    ["http://127.0.0.1/x.png", "https://evil.example/x.png", "file:///etc/passwd", "ftp://images.example/x",
-     "https://images.example@evil.example/x", "https://evil.example\\@images.example/x", "http://[::1", "//images.example/x",
-     "data:image/png,abc", "data:image/png;base64,!!", "data:image/png;base64,", "", "HTTP://LOCALHOST"],
-)  # fmt: skip
+ELSEWHERE = [
+    "http://127.0.0.1/x.png", "https://evil.example/x.png", "file:///etc/passwd", "ftp://images.example/x",
+    "https://images.example@evil.example/x", "https://evil.example\\@images.example/x", "http://[::1",
+    "//images.example/x", "", "HTTP://LOCALHOST",
+]  # fmt: skip
+NO_IMAGES = ["data:image/png,abc", "data:image/png;base64,!!", "data:image/png;base64,", "data:image/png;base64,QUJD"]
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
 @pytest.mark.parametrize("key", ["image_url", "video_url", "audio_url"])
 def test_nothing_is_fetched(where: str, key: str) -> None:
-    if key != "image_url" and where.startswith("data:"):
-        pytest.skip("decoded by the engine")
     refused(message({"type": key, key: {"url": where}}))
     refused({"input": [{"content": [{key: where}]}]})
+    refused({"messages": [{"content": [{"source": {"type": "url", "url": where}}]}]})
+
+
+@pytest.mark.parametrize("where", NO_IMAGES)
+def test_a_data_url_must_hold_an_image(where: str) -> None:
+    refused(message({"type": "image_url", "image_url": {"url": where}}))
     refused({"messages": [{"content": [{"source": {"type": "url", "url": where}}]}]})
 
 

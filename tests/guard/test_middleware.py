@@ -41,8 +41,8 @@ def until(true: Callable[[], bool], seconds: float = 5.0) -> float:
 
 
 def request_bytes(path: str, body: bytes, length: int | None = None) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length or len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body
 
 
 async def test_a_request_id_is_kept_or_made() -> None:
@@ -166,6 +166,21 @@ def test_a_stream_that_takes_too_long_says_so_or_is_cut() -> None:
         events.close()
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
             httpx.post(served.url + OPENAI, json=chat("a SLOW", stream=True))
+
+
+@pytest.mark.parametrize("path", [OPENAI, RUNTIME, RUNTIME + "-response-stream"])
+def test_a_client_that_does_not_read_gives_its_slot_back(path: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+
+    guard = guarded(text_engines(openai=app), Limits(request_timeout_s=0.3))
+    with serving(guard) as served, socket.create_connection(("127.0.0.1", served.port)) as raw:
+        raw.sendall(request_bytes(path, json.dumps(chat("hi", stream=True)).encode()))
+        until(lambda: guard.in_flight == 1)
+        until(lambda: guard.in_flight == 0)
 
 
 def test_an_answer_that_breaks_is_cut_off_not_ended() -> None:

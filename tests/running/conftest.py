@@ -25,7 +25,7 @@ from tests.fixtures import tiny_vlm
 
 LLM, EMBEDDING, VISION = "my-llm-endpoint", "my-embedding-endpoint", "my-vision-endpoint"
 SLEEPY, PAIR, VLM = "sleepy-endpoint", "pair-endpoint", "vlm-endpoint"
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 480.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,6 +64,7 @@ class Hearth:
             self.process = subprocess.Popen([sys.executable, "-m", "server", *arguments], stdout=log, stderr=log)
 
     def stop(self) -> None:
+        self.http.close()
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)

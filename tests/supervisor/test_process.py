@@ -1,0 +1,100 @@
+"""Children are restarted when they die, end with their parent, and can be told from strangers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from server.supervisor.process import Child, Identity, PidFile, spawn
+from server.supervisor.rotation import rotate
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def sleeper(log: Path) -> subprocess.Popen[bytes]:
+    return spawn([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"], log, None)
+
+
+def test_a_dead_child_is_started_again(tmp_path: Path) -> None:
+    child = Child("sleeper", lambda: sleeper(tmp_path / "out.log"))
+    assert child.keep_alive()
+    assert not child.keep_alive()
+    first = child.pid
+    assert first is not None
+    until(lambda: (tmp_path / "out.log").read_text().count("up") == 1)
+    os.kill(first, 9)
+    until(child.keep_alive)
+    assert child.pid != first
+    until(lambda: (tmp_path / "out.log").read_text().count("up") == 2)
+    child.stop(5.0)
+
+
+def test_a_child_that_dies_at_once_is_not_started_in_a_tight_loop(tmp_path: Path) -> None:
+    starts: list[float] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        starts.append(time.monotonic())
+        return spawn([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "out.log", None)
+
+    child = Child("crasher", start)
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        child.keep_alive()
+        time.sleep(0.01)
+    assert 2 <= len(starts) <= 5
+
+
+def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from server.supervisor.process import spawn\n"
+        "child = spawn(['sleep', '60'], Path(sys.argv[1]), None); print(child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "out.log")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_pid_file_names_only_a_living_owner(tmp_path: Path) -> None:
+    file = PidFile(tmp_path / "pid")
+    assert file.read() is None
+    file.write()
+    assert file.read() == Identity.of(os.getpid())
+    (tmp_path / "pid").write_text(f'{{"pid": {os.getpid()}, "created": 1.0}}')
+    assert file.read() is None
+    (tmp_path / "pid").write_text("torn")
+    assert file.read() is None
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_only_logs_that_grew_too_large_are_rotated(tmp_path: Path, size: int) -> None:
+    log = tmp_path / "endpoints" / "one" / "replica.log"
+    log.parent.mkdir(parents=True)
+    with log.open("ab") as writer:
+        writer.write(b"x" * size)
+        writer.flush()
+        rotated = rotate(tmp_path, largest=100)
+        writer.write(b"more")
+    if size > 100:
+        assert rotated == [log]
+        assert log.read_bytes() == b"more"
+        assert log.with_name("replica.log.1").stat().st_size == size
+    else:
+        assert rotated == []
+        assert log.stat().st_size == size + 4
