@@ -17,7 +17,7 @@ RUN apt-get update \
  && mkdir -p /opt/hearth /var/lib/hearth /opt/ml/model \
  && chown -R hearth:hearth /opt/hearth /var/lib/hearth /opt/ml
 
-USER hearth
+USER 1000:1000
 WORKDIR /opt/hearth
 
 ENV PATH=/opt/hearth/.venv/bin:$PATH \

@@ -22,6 +22,7 @@ import typer
 from benchmarks.arms import Arm, Setup, VllmArm
 from benchmarks.load import Plan, run
 from benchmarks.paced import PacedArm
+from benchmarks.processes import exit_on_sigterm
 from benchmarks.prompts import Shape, synthetic
 from benchmarks.ratios import order, paired
 from benchmarks.results import PAGE, circumstances, replace_section
@@ -115,6 +116,7 @@ def main(
     write: Annotated[bool, typer.Option(help="Update results.md.")] = True,
 ) -> None:
     """Measure one server with both generators in turn."""
+    exit_on_sigterm()
     lines = circumstances()
     scratch = Path(tempfile.mkdtemp(prefix="hearth-agreement-"))
     print(f"logs in {scratch}", flush=True)

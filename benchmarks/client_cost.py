@@ -21,6 +21,7 @@ from benchmarks.client import Client, Origin
 from benchmarks.dialects import Ask
 from benchmarks.framing import server_sent
 from benchmarks.paced import PacedArm
+from benchmarks.processes import exit_on_sigterm
 from benchmarks.target import Encoder, Target
 
 TOKENS = 64
@@ -92,6 +93,7 @@ def main(
     requests: Annotated[int, typer.Option(min=1)] = 400, in_flight: Annotated[int, typer.Option(min=1)] = 16
 ) -> None:
     """CPU milliseconds per answer of 64 chunks, by client."""
+    exit_on_sigterm()
     scratch = Path(tempfile.mkdtemp(prefix="hearth-client-"))
     arm = PacedArm(Setup(scratch, {}, {}, scratch))
     arm.start()

@@ -16,7 +16,7 @@ SATURATING = 32
 @dataclass(frozen=True, slots=True)
 class Point:
     rate: float
-    """Offered requests per second."""
+    """Mean arrivals per second that were asked for."""
     result: Result
 
 
@@ -55,7 +55,7 @@ def draw(points: Sequence[Point], title: str, picture: Path) -> None:
             latency.plot(rates, values, style, marker="o", color=colour, label=f"{name.upper()} {percentile}")
     latency.set(xlabel="requests/s served", ylabel="ms", yscale="log", title="latency")
     latency.legend()
-    offered = [point.rate for point in points]
+    offered = [summary.requests / summary.seconds for summary in summaries]  # as drawn, not as asked
     served.plot(offered, offered, ":", color="grey", label="offered")
     served.plot(offered, rates, marker="o", label="served")
     if summaries[0].goodput_per_s is not None:

@@ -19,6 +19,7 @@ import typer
 
 from benchmarks.arms import HearthArm, Setup
 from benchmarks.load import Plan, Result, run
+from benchmarks.processes import exit_on_sigterm
 from benchmarks.prompts import Shape, synthetic
 from benchmarks.results import PAGE, circumstances, replace_section, versions
 from benchmarks.serving import CPU_ENV, DEFAULT_MODEL, ENGINE
@@ -32,14 +33,14 @@ REFUSALS = ("429", "503")
 def probe(target: Target, model: Path | None, tokens: int, seconds: float, factor: float, full: int) -> str:
     """Markdown of the three loads; `full` requests in flight make the capacity."""
     prompts = tuple(synthetic(Shape(tokens=64, count=4096), 5, model))
-    closed = Plan(target, prompts, tokens, concurrency=full, seconds=seconds, processes=None)
+    closed = Plan(target, prompts, tokens, concurrency=full, seconds=seconds, warmup_s=min(2.0, seconds / 2))
     at_capacity = run(closed)
     capacity = at_capacity.summary.requests_per_s
     if not capacity:
         raise RuntimeError(f"no request was answered: {at_capacity.summary.statuses}")
-    opened = replace(closed, concurrency=None)
-    unloaded = run(replace(opened, rate=capacity * IDLE_PART, seconds=max(seconds, 30 / capacity / IDLE_PART)))
-    overloaded = run(replace(opened, rate=capacity * factor))
+    calm = replace(closed, concurrency=None, rate=capacity * IDLE_PART)
+    unloaded = run(replace(calm, seconds=max(seconds, 30 / capacity / IDLE_PART)))
+    overloaded = run(replace(calm, rate=capacity * factor))
     lines = [
         f"- capacity: {capacity:.1f} requests/s of {tokens} tokens, {full} in flight; offered "
         f"{capacity * factor:.1f}/s ({factor:g}x)",
@@ -88,6 +89,7 @@ def main(
     write: Annotated[bool, typer.Option(help="Update results.md.")] = True,
 ) -> None:
     """Measure an endpoint unloaded, at capacity and overloaded."""
+    exit_on_sigterm()
     lines = circumstances()
     if url is not None:
         text = probe(Target(url, name, stream=False), weights, tokens, seconds, factor, max_in_flight)

@@ -24,6 +24,7 @@ from benchmarks import peer
 from benchmarks.arms import ARMS, REPOSITORY, Arm, Flags, Setup
 from benchmarks.comparison import Table, equal_answers, section
 from benchmarks.load import Plan, run
+from benchmarks.processes import exit_on_sigterm
 from benchmarks.prompts import Shape, synthetic
 from benchmarks.ratios import order
 from benchmarks.results import PAGE, replace_section
@@ -161,6 +162,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="All figures as JSON.")] = None,
 ) -> None:
     """Start the arms, check that they answer alike, measure in turn, print paired ratios."""
+    exit_on_sigterm()
     began = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="hearth-serving-"))
     print(f"logs in {scratch}", flush=True)

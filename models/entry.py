@@ -61,9 +61,9 @@ class ModelError(ValueError):
     """A named model cannot be used; the message is fit to show to a user."""
 
 
-class UnknownModel(ModelError):  # noqa: N818 - reads as the answer it is
+class UnknownModel(ModelError):
     """The name is no catalogue entry, no existing folder and not shaped like a Hugging Face id."""
 
 
-class MissingWeights(ModelError):  # noqa: N818
+class MissingWeights(ModelError):
     """The catalogue has the name, but its weights are not installed here."""

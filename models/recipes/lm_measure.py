@@ -41,18 +41,14 @@ def _nats(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, text: str
 
 
 @torch.no_grad()
-def complete(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int = 64
-) -> str:
+def complete(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int = 64) -> str:
     """What the model writes after `prompt` when always taking the likeliest token, up to `tokens`."""
     ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False)])
     output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False)
     return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
 
 
-def answer(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, question: str, tokens: int = 128
-) -> str:
+def answer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, question: str, tokens: int = 128) -> str:
     """The model's greedy reply to `question` through the chat template."""
     messages = [{"role": "user", "content": question}]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

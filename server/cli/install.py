@@ -5,14 +5,17 @@ nothing is installed yet. What pip says goes to a log; the terminal shows steps,
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_FOR_CUDA = ("torchvision", "torchaudio", "torchcodec")
@@ -113,40 +116,66 @@ def perform(plan: list[Step], log: Path, write: Callable[[str], object], termina
 
 
 def _run(command: Command, log: Path, words: deque[str], tick: Callable[[str], None]) -> int:
-    with log.open("a", encoding="utf-8") as file:
+    """Runs a command at the repository's root; its output goes to the log, its last lines to `words`."""
+    with (
+        log.open("a", encoding="utf-8", buffering=1) as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as process,
+    ):
         file.write(f"$ {' '.join(command)}\n")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in _lines(process.stdout or ()):
             file.write(line)
-            if not line.startswith("WARNING: Location"):
+            if line and not line.startswith("WARNING: Location"):
                 words.append(line.rstrip())
             tick(line)
         return process.wait()
 
 
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    """The stream's lines as they come, and an empty one for each second of silence."""
+    read: SimpleQueue[str | None] = SimpleQueue()
+
+    def copy() -> None:
+        for line in stream:
+            read.put(line)
+        read.put(None)
+
+    reader = Thread(target=copy, daemon=True)
+    reader.start()
+    while True:
+        try:
+            line = read.get(timeout=1.0)
+        except Empty:
+            yield ""
+            continue
+        if line is None:
+            break
+        yield line
+    reader.join()
+
+
 def _ticker(
     title: str, began: float, write: Callable[[str], object], terminal: bool
 ) -> Callable[[str], None]:
-    """Shows the last thing pip spoke of: on a terminal in place, elsewhere as a line now and then."""
-    last = [began]
+    """Shows what pip is at, and for how long: on a terminal in place, elsewhere as a line now and then."""
+    shown = began
+    said = ""
 
     def tick(line: str) -> None:
+        nonlocal shown, said
+        if found := re.match(r"\s*(Collecting|Downloading|Processing|Building|Installing) (\S+)", line):
+            said = f", {found[1].lower()} {found[2].rpartition('/')[2]}"[:50]
         now = time.monotonic()
-        found = re.match(r"\s*(Collecting|Downloading|Processing|Building|Installing) (\S+)", line)
-        if found is None or (not terminal and now - last[0] < PLAIN_EVERY_S):
+        if now - shown < (0.2 if terminal else PLAIN_EVERY_S):
             return
-        last[0] = now
-        said = f"{found[1].lower()} {found[2].rpartition('/')[2]}"[:50]
-        write(f"\r\033[K{title}  {now - began:.0f} s, {said}" if terminal else f"      {now - began:.0f} s, {said}\n")
+        shown = now
+        text = f"{now - began:.0f} s{said}"
+        write(f"\r\033[K{title}  {text}" if terminal else f"      {text}\n")
 
     return tick
 
 
 def resolve(choice: Choice) -> Iterator[str]:
     """The lines of a new lock: one clean resolution of everything that `pyproject.toml` asks for."""
-    import json
-
     report = choice.venv / "resolution.json"
     extras = ",".join((choice.profile, "dev", "postgres"))
     pip = (str(choice.venv / "bin" / "python"), "-m", "pip", "install", "--quiet")

@@ -16,9 +16,10 @@ _OWN = CollectorRegistry()
 SCRAPE_ERRORS = Counter("hearth_scrape_errors", "Sources of metrics that could not be read.", registry=_OWN)
 
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\n"])*"'
+_VALUE = r"(?:[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[iI][nN][fF])|[nN][aA][nN])"
 _SAMPLE = re.compile(
     rf"([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*(?:\{{[ \t]*((?:{_LABEL}(?:[ \t]*,[ \t]*|(?=[ \t]*\}})))*)[ \t]*\}})?"
-    r"[ \t]+((?:[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[iI][nN][fF])|[nN][aA][nN])(?:[ \t]+-?[0-9]+)?)[ \t]*"
+    rf"[ \t]+({_VALUE}(?:[ \t]+-?[0-9]+)?)[ \t]*"
 )
 _HEADER = re.compile(r"# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]+(.*))?")
 _LABEL_NAME = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="(?:[^"\\]|\\.)*"')

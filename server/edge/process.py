@@ -31,6 +31,7 @@ Outcome = Literal["unchanged", "runtime", "reload", "stored"]
 
 START_TIMEOUT_S = 10.0
 RELOAD_TIMEOUT_S = 30.0
+REPLACE_TIMEOUT_S = 2.0
 LEFTOVER_DRAIN_S = 2.0
 PR_SET_PDEATHSIG = 1
 
@@ -105,7 +106,15 @@ class EdgeClient:
             return "stored"
         if not answer.startswith("Success=1"):
             raise ConfigRefused(f"HAProxy did not take the new routes: {_alerts(answer)}")
+        self._await_replaced()
         return "reload"
+
+    def _await_replaced(self) -> None:
+        """A replaced worker accepts for some moments more; new connections should meet the new routes."""
+        deadline = time.monotonic() + REPLACE_TIMEOUT_S
+        with contextlib.suppress(OSError):  # an edge that dies now comes back with the new routes
+            while not runtime.replaced(self._config.master_socket) and time.monotonic() < deadline:
+                time.sleep(0.002)
 
     def _validate(self, files: Files) -> None:
         candidate = self._config.config_file.with_suffix(".candidate")
@@ -169,10 +178,17 @@ def _await_ready(config: EdgeConfig, process: subprocess.Popen[bytes], structure
         if process.poll() is not None:
             raise StartFailed(f"HAProxy ended with code {process.returncode}.")
         now = runtime.running(config.runtime_socket)
-        if now is not None and now.structure == structure:
+        if now is not None and now.structure == structure and _master_answers(config):
             return
         time.sleep(0.005)
     raise StartFailed(f"HAProxy did not answer within {START_TIMEOUT_S:.0f} s.")
+
+
+def _master_answers(config: EdgeConfig) -> bool:
+    try:
+        return bool(runtime.ask(config.master_socket, "show version", 1.0).strip())
+    except OSError:
+        return False
 
 
 def _end_leftovers(config: EdgeConfig) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.edge.replies import error_lines
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
 STRUCTURE = "proc.structure"
@@ -126,34 +126,8 @@ defaults
   retries 3
   retry-on conn-failure empty-response
   http-reuse always
-{_errors()}
+{error_lines()}
 """
-
-
-_ERRORS = {
-    400: ("ValidationError", "bad_request", "The request is not valid HTTP, or its headers are too large."),
-    408: ("RequestTimeout", "request_timeout", "The request did not arrive in time."),
-    500: ("InternalFailure", "internal_error", "The edge could not handle the request."),
-    502: ("ServiceUnavailable", "service_unavailable", "The replica broke off before it answered. Try again."),
-    503: ("ServiceUnavailable", "service_unavailable", "No replica can answer at this moment. Try again."),
-    504: ("ServiceUnavailable", "service_unavailable", "The replica did not answer in time. Try again."),
-}
-
-
-def _errors() -> str:
-    return "\n".join(_error(status, *texts) for status, texts in _ERRORS.items())
-
-
-def _error(status: int, code: str, kind: str, message: str) -> str:
-    inner = {"message": message, "type": kind, "code": status}
-    body = json.dumps({"message": message, "Message": message, "error": inner})
-    retry = " hdr Retry-After 1" if status in (502, 503, 504) else ""
-    # HAProxy itself says 503 only when nothing was sent to a replica: the door may wait and try again.
-    unsent = " hdr x-hearth-no-server 1" if status == 503 else ""
-    return (
-        f"  http-error status {status} content-type application/json hdr x-amzn-ErrorType {code}"
-        f" hdr x-amzn-RequestId %[var(txn.request)]{retry}{unsent} lf-string '{body}'"
-    )
 
 
 _LOG = (
@@ -233,12 +207,14 @@ frontend internal
   http-request del-header x-hearth- -m beg
   http-request set-header x-hearth-through internal
 {_choice(config)}
+  http-request wait-for-body time {_ms(config.timeouts.body)} if !{{ var(txn.backend) -m found }}
   http-request deny deny_status 503 if !{{ var(txn.backend) -m found }}
   use_backend %[var(txn.backend)]
 
 frontend fallback
   bind {quoted(f"unix@{config.fallback_socket}")} mode 600 proto h1
   http-request set-var(txn.request) req.fhdr(x-request-id)
+  http-request wait-for-body time {_ms(config.timeouts.body)}
   http-request deny deny_status 503 if {{ req.fhdr(x-hearth-through) -m found }}
   default_backend {DOOR}
 """

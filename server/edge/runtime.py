@@ -108,3 +108,12 @@ def send(path: Path, lines: Sequence[str]) -> None:
     rest = iter(lines)
     while batch := list(islice(rest, COMMANDS_AT_ONCE)):
         ask(path, "; ".join(batch))
+
+
+def replaced(master: Path) -> bool:
+    """Whether every worker that a reload replaced has ceased to accept connections. Raises OSError."""
+    _, _, old = ask(master, "show proc").partition("# old workers\n")
+    pids = [line.split()[0] for line in old.splitlines() if " worker " in line]
+    answers = (ask(master, f"@!{pid} show info") for pid in pids)
+    # A worker that has gone meanwhile answers nothing of the kind.
+    return not any("\nStopping: 0" in answer for answer in answers)

@@ -10,7 +10,12 @@ from server.replicas.plan import Home, Plan
 from server.replicas.scaling import autoscaling
 from server.spec import EndpointSpec, VariantSpec
 
-ENVIRON = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRON = {
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_MAX_STOP_STRINGS": "16",
+}
 """Environment of every replica; a variant's own `env` goes over it."""
 
 

@@ -6,7 +6,7 @@ from time import monotonic
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.arrivals import Arrival, load_trace, poisson
@@ -66,6 +66,7 @@ def test_a_trace_without_arrivals_is_refused(tmp_path: Path) -> None:
         load_trace(tmp_path / "trace")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 100))
 def test_shares_of_a_closed_loop_add_up(concurrency: int, processes: int, requests: int) -> None:
     plan = Plan(TARGET, ("a",), concurrency=concurrency, requests=requests)
@@ -75,6 +76,7 @@ def test_shares_of_a_closed_loop_add_up(concurrency: int, processes: int, reques
     assert all(part.concurrency and part.requests for part in parts)
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 50), st.integers(1, 5))
 def test_shares_of_an_open_loop_add_up_to_the_arrivals_and_a_warm_up(rate: float, processes: int) -> None:
     plan = Plan(TARGET, ("a",), rate=rate, seconds=10.0, warmup_s=2.0)

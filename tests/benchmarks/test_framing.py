@@ -5,7 +5,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.framing import StreamFormatError, aws_events, server_sent
@@ -30,6 +30,7 @@ def frame(kind: str, payload: bytes, message: str = "event") -> bytes:
     return whole + struct.pack(">I", binascii.crc32(whole))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10_000), max_size=8), st.booleans())
 def test_server_sent_events_do_not_depend_on_how_the_bytes_were_cut(places: list[int], crlf: bool) -> None:
     body = b': ping\n\ndata: {"a": 1}\n\nevent: x\ndata: one\ndata:two\n\nid: 3\n\ndata: [DONE]\n\n'
@@ -43,6 +44,7 @@ def test_an_event_is_stamped_when_its_last_byte_came() -> None:
     assert [(event.at, event.data) for event in server_sent(pieces)] == [(1.0, b"a"), (3.0, b"b"), (3.0, b"c")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.integers(0, 10_000), max_size=8))
 def test_aws_events_do_not_depend_on_how_the_bytes_were_cut(payloads: list[bytes], places: list[int]) -> None:
     body = b"".join(frame("PayloadPart", payload) for payload in payloads)

@@ -4,7 +4,7 @@ from array import array
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.dialects import Outcome
@@ -22,6 +22,7 @@ def unary(at: float, ended: float, status: str = "200", tokens: int = 1) -> Reco
     return Record(at, at, ended, Outcome(status, "", tokens, 5))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=200))
 def test_percentiles_are_numpys(values: list[float]) -> None:
     found = Distribution.of_seconds(values)

@@ -50,8 +50,8 @@ class Answerer:
         self._socket.bind(("127.0.0.1", 0) if path is None else str(path))
         self.port = int(self._socket.getsockname()[1]) if path is None else 0
         config = uvicorn.Config(
-            self._app, interface="asgi3", proxy_headers=False, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-            timeout_keep_alive=3600, timeout_graceful_shutdown=1,
+            self._app, interface="asgi3", http="httptools", ws="none", lifespan="off", proxy_headers=False,
+            log_config=None, access_log=False, timeout_keep_alive=3600, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)

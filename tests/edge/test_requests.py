@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -172,17 +173,22 @@ def test_the_edges_own_errors_are_understood_by_the_real_clients(edge: Edge) -> 
     edge.apply(variant("cold"))
     edge.door.close()
     edge.config.door_socket.unlink()
-    with pytest.raises(botocore.exceptions.ClientError) as refused:
-        sagemaker(edge).invoke_endpoint(EndpointName="cold", Body=b"{}")
+    with (
+        contextlib.closing(sagemaker(edge)) as client,
+        pytest.raises(botocore.exceptions.ClientError) as refused,
+    ):
+        client.invoke_endpoint(EndpointName="cold", Body=b"{}")
     assert refused.value.response["Error"]["Code"] == "ServiceUnavailable"
     assert "No replica" in refused.value.response["Error"]["Message"]
     headers = refused.value.response["ResponseMetadata"]["HTTPHeaders"]
     assert headers["retry-after"] == "1"
     assert headers["x-request-id"] == refused.value.response["ResponseMetadata"]["RequestId"]
     assert "x-hearth-no-server" not in headers
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{edge.config.port}/v1", api_key="x", max_retries=0)
-    with pytest.raises(openai.InternalServerError) as failed:
-        client.completions.create(model="cold", prompt="x")
+    with (
+        openai.OpenAI(base_url=f"http://127.0.0.1:{edge.config.port}/v1", api_key="x", max_retries=0) as llm,
+        pytest.raises(openai.InternalServerError) as failed,
+    ):
+        llm.completions.create(model="cold", prompt="x")
     assert failed.value.status_code == 503
     assert failed.value.type == "service_unavailable"
 
@@ -191,7 +197,7 @@ def test_a_half_sent_body_is_answered_in_bounded_time(routed: Edge) -> None:
     for path in (b"/v1/completions", b"/endpoints/a/invocations"):
         with socket.create_connection(("127.0.0.1", routed.config.port), timeout=10) as connection:
             connection.sendall(b"POST " + path + b' HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"model"')
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))  # noqa: B023
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408")
         assert b"application/json" in head
@@ -215,7 +221,8 @@ def test_the_log_is_json_whatever_the_client_sends(routed: Edge) -> None:
     eventually(lambda: "logged-3" in routed.log.read_text())
     lines = [json.loads(line) for line in routed.log.read_text().splitlines() if line.startswith("{")]
     found = {line["request_id"]: line for line in lines}
-    assert found["logged-1"].items() >= {"endpoint": "a", "status": 200, "method": "POST", "server": "AllTraffic.0"}.items()
+    expected = {"endpoint": "a", "status": 200, "method": "POST", "server": "AllTraffic.0"}
+    assert found["logged-1"].items() >= expected.items()
     assert found["logged-2"]["path"] == '/odd"\\path'
     assert found["logged-3"]["backend"] == "door"
 

