@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,4 +54,11 @@ class Launch:
 def edge_config(settings: Settings) -> EdgeConfig:
     """Where the edge binds and keeps its sockets."""
     run = settings.run_dir
-    return EdgeConfig(host=settings.host, port=settings.port, run_dir=run, door_socket=run / "door.sock")
+    key = settings.api_key
+    return EdgeConfig(
+        host=settings.host,
+        port=settings.port,
+        run_dir=run,
+        door_socket=run / "door.sock",
+        key_sha256=None if key is None else hashlib.sha256(f"Bearer {key}".encode()).hexdigest(),
+    )

@@ -100,7 +100,7 @@ def load(
 
     Raises SettingsError with file, line and field of what is wrong.
     """
-    environ = os.environ if environ is None else environ
+    environ = environment() if environ is None else environ
     values, lines = _read_yaml(file) if file else ({}, {})
     for name in Settings.model_fields:
         if name != "endpoints" and (text := environ.get(f"HEARTH_{name.upper()}")) is not None:
@@ -114,6 +114,11 @@ def load(
     except ValidationError as error:
         raise SettingsError(_describe(error, file, lines)) from None
     return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment; this module alone reads it."""
+    return os.environ
 
 
 def read_secret(path: Path) -> str:

@@ -16,8 +16,9 @@ from benchmarks.cli import bench
 from server.cli import doctor, logs_view, status
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
+from server.cli.container import settings_from_container
 from server.edge.process import EdgeError
-from server.settings import Settings, SettingsError, load
+from server.settings import Settings, SettingsError, environment, load
 from server.spec import Task
 from server.supervisor.process import PidFile
 from server.supervisor.ray_head import RayError
@@ -52,6 +53,15 @@ def up(config: Config = None, host: Host = None, port: Port = None, state: State
     try:
         starting.up(chosen, console)
     except (starting.CannotStart, AlreadyRunning, RayError, EdgeError) as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def serve() -> None:
+    """Run as a SageMaker container: one model behind /ping and /invocations."""
+    try:
+        starting.up(settings_from_container(environment()), console)
+    except (SettingsError, starting.CannotStart, AlreadyRunning, RayError, EdgeError) as error:
         raise fail(str(error)) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from rich.markup import escape
 from server.cli.client import bearer
 from server.control import endpoints
 from server.door.pages import snippets
+from server.launch import edge_config
 from server.settings import LOOPBACK, Settings
 from server.spec import EndpointSpec
 from server.store.store import Resource, Store, connect
 from server.supervisor.supervisor import Supervisor
 
 PROGRESS_EVERY_S = 0.5
+LONGEST_SOCKET_PATH = 90
+"""Bytes; the kernel allows 107, and HAProxy adds a suffix while it binds."""
 
 
 class CannotStart(Exception):
@@ -34,6 +38,9 @@ def check(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines. Set an API key (HEARTH_API_KEY, sent by clients as "
             "`Authorization: Bearer KEY`) or, behind a gateway that authenticates, HEARTH_ALLOW_ANONYMOUS=true."
         )
+    longest = edge_config(settings).fallback_socket
+    if len(os.fsencode(longest)) > LONGEST_SOCKET_PATH:
+        raise CannotStart(f"{settings.state_dir} is too long a path for sockets in it; choose another with --state.")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -141,6 +141,8 @@ class EdgeConfig:
     buffer_bytes: int = 64 * 1024
     """A JSON body whose `model` lies beyond this goes to the door."""
     max_connections: int = 4096
+    key_sha256: str | None = None
+    """Hex SHA-256 of the `Authorization` header that clients must send; None: nothing is asked for."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property

@@ -99,7 +99,8 @@ def test_a_failed_start_says_the_replicas_own_reason() -> None:
     beats = [beat(name, "failed", "OSError: no weights")]
     found = look(resource(spec, "Creating"), apps, {name: Scaling()}, beats)
     assert found == [Report("Failed", "variant AllTraffic: OSError: no weights")]
-    assert look(resource(spec, "Failed", "variant AllTraffic: OSError: no weights"), apps, {name: Scaling()}, beats) == []
+    said = resource(spec, "Failed", "variant AllTraffic: OSError: no weights")
+    assert look(said, apps, {name: Scaling()}, beats) == []
 
 
 def test_a_start_that_takes_too_long_fails() -> None:

@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from server.edge import process as edge_process
 from server.edge.process import EdgeClient
 from server.edge.routes import Backend, EdgeConfig, RouteTable, Server, Timeouts
+from server.supervisor.ray_head import free_port
 
 Json = dict[str, Any]
 PATIENCE_S = 10.0
@@ -123,11 +124,12 @@ class Client:
 class Edge:
     """A started edge, its door and as many replicas as a test asks for."""
 
-    def __init__(self, folder: Path, timeouts: Timeouts) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        self.config = EdgeConfig(folder, folder / "door.sock", port=port, threads=1, timeouts=timeouts)
+    def __init__(self, folder: Path, timeouts: Timeouts, key_sha256: str | None = None) -> None:
+        # Below the kernel's range for outgoing connections: one of those could take it during a restart.
+        port = free_port("127.0.0.1")
+        self.config = EdgeConfig(
+            folder, folder / "door.sock", port=port, threads=1, timeouts=timeouts, key_sha256=key_sha256
+        )
         self.log = folder / "edge.log"
         self.client = EdgeClient(self.config)
         self.door = Answerer("door", self.config.door_socket)
@@ -162,10 +164,10 @@ class Edge:
 
 
 @contextlib.contextmanager
-def started(timeouts: Timeouts) -> Iterator[Edge]:
+def started(timeouts: Timeouts, key_sha256: str | None = None) -> Iterator[Edge]:
     # Unix sockets' paths are short; pytest's folders are not.
     folder = Path(tempfile.mkdtemp(prefix="edge"))
-    edge = Edge(folder, timeouts)
+    edge = Edge(folder, timeouts, key_sha256)
     try:
         yield edge
     finally:

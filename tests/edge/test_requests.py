@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import socket
 import threading
@@ -15,7 +16,8 @@ import openai
 import pytest
 from botocore.config import Config
 
-from tests.edge.conftest import Edge, eventually, variant
+from server.edge.routes import Timeouts
+from tests.edge.conftest import Edge, eventually, started, variant
 
 CHI_SQUARE_999 = 10.83
 """99.9th percentile at one degree of freedom."""
@@ -245,3 +247,16 @@ def test_many_at_once(routed: Edge) -> None:
     assert not failures
 
 
+def test_an_api_key_is_asked_of_everyone_but_ping() -> None:
+    key = "0123456789abcdef"
+    with started(Timeouts(door=0), hashlib.sha256(f"Bearer {key}".encode()).hexdigest()) as edge:
+        edge.apply(variant("a", edge.replica("a")))
+        for path in ("/endpoints/a/invocations", "/v1/models", "/metrics", "/hearth/endpoints"):
+            for given in ({}, {"Authorization": f"Bearer {key}x"}, {"Authorization": key}):
+                answer = edge.http.post(path, headers=given)
+                assert edge.http.status == 401
+                assert answer["error"]["type"] == "authentication_error"
+                assert edge.http.headers["x-amzn-errortype"] == "AccessDeniedException"
+        assert edge.http.post("/endpoints/a/invocations", headers={"Authorization": f"Bearer {key}"})["me"] == "a"
+        assert edge.http.post("/ping")["me"] == "door"
+        assert key not in edge.config.config_file.read_text()

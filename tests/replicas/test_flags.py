@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import JsonValue
 
 from server.errors import BadRequest
 from server.replicas.vllm_app import flags
 
 
 def test_options_become_flags() -> None:
-    options = {"max-model-len": 512, "enforce_eager": True, "enable-prefix-caching": False, "hf-overrides": {"a": 1}}
+    options: dict[str, JsonValue] = {
+        "max-model-len": 512,
+        "enforce_eager": True,
+        "enable-prefix-caching": False,
+        "hf-overrides": {"a": 1},
+    }
     assert flags(options) == [
         "--max-model-len", "512", "--enforce-eager", "--no-enable-prefix-caching", "--hf-overrides", '{"a": 1}',
     ]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import yaml
 from botocore.config import Config
 from openai import OpenAI
 
+from server.supervisor.ray_head import free_port
 from tests.fixtures import tiny_vlm
 
 LLM, EMBEDDING, VISION = "my-llm-endpoint", "my-embedding-endpoint", "my-vision-endpoint"
@@ -99,12 +99,6 @@ class Hearth:
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def declared(vlm: Path) -> dict[str, Any]:
     """The shipped endpoints as `hearth.yaml` has them, and some that only tests need."""
     endpoints: dict[str, Any] = yaml.safe_load((ROOT / "hearth.yaml").read_text())["endpoints"]
@@ -112,7 +106,12 @@ def declared(vlm: Path) -> dict[str, Any]:
     fast = {"upscale_delay_s": 0.0, "downscale_delay_s": 1.0, "idle_before_zero_s": 2.0}
     endpoints[SLEEPY] = {**vision, "scaling": {"min_replicas": 0, "max_replicas": 1, **fast}}
     endpoints[PAIR] = {**vision, "scaling": {"min_replicas": 2, "max_replicas": 2}}
-    endpoints[VLM] = {"model": str(vlm), "engine": {"max-model-len": 512, "enforce-eager": True}, "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}}
+    endpoints[VLM] = {
+        "model": str(vlm),
+        "engine": {"max-model-len": 512, "enforce-eager": True},
+        "env": {"VLLM_CPU_KVCACHE_SPACE": "1"},
+        "limits": {"max_in_flight": 2},
+    }
     return endpoints
 
 
@@ -124,7 +123,7 @@ def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearth]:
     tiny_vlm.build(vlm)
     config = folder / "hearth.yaml"
     config.write_text(json.dumps({"endpoints": declared(vlm)}))
-    running = Hearth(folder, free_port(), config)
+    running = Hearth(folder, free_port("127.0.0.1"), config)
     running.start()
     try:
         running.wait("all endpoints in service", lambda: _settled(running), START_TIMEOUT_S)

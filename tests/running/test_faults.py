@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -19,19 +20,18 @@ def ours(hearth: Hearth, name: str) -> psutil.Process:
     """One of the supervisor's children, by a part of its command line."""
     assert hearth.process is not None
     for process in psutil.Process(hearth.process.pid).children(recursive=True):
-        if name in " ".join(process.cmdline()):
-            return process
+        with contextlib.suppress(psutil.Error):
+            if name in " ".join(process.cmdline()):
+                return process
     raise KeyError(name)
 
 
 def of_ray(hearth: Hearth, name: str) -> psutil.Process:
     directory = str(RayHead(load(None, environ={}, state_dir=hearth.state_dir)).directory)
     for process in psutil.process_iter():
-        try:
+        with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == directory and name in " ".join(process.cmdline()):
                 return process
-        except psutil.Error:
-            continue
     raise KeyError(name)
 
 

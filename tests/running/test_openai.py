@@ -211,6 +211,7 @@ def test_what_vllm_mounts_beside_is_not_reachable(hearth: Hearth, path: str) -> 
 def test_a_client_that_leaves_frees_its_slot(hearth: Hearth) -> None:
     body = {"model": LLM, "prompt": "import os\n", "max_tokens": 900, "ignore_eos": True, "stream": True}
     with hearth.http.stream("POST", "/v1/completions", json=body) as reply:
+        assert reply.status_code == 200, reply.read()
         next(reply.iter_lines())
         hearth.wait("the request is counted", lambda: hearth.replicas(LLM)[0]["in_flight"] == 1, 5)
     hearth.wait("the slot is free", lambda: hearth.replicas(LLM)[0]["in_flight"] == 0, 3)

@@ -69,8 +69,8 @@ def test_details_seeds_stops_and_full_text(runtime: Any) -> None:
 
 def test_penalties_change_greedy_text(runtime: Any) -> None:
     def text(**parameters: Any) -> str:
-        body = {"inputs": "x = 1\nx = 1\nx = 1\n", "parameters": {"max_new_tokens": 24, "do_sample": False, **parameters}}
-        return str(invoke(runtime, body)[0]["generated_text"])
+        greedy = {"max_new_tokens": 24, "do_sample": False, **parameters}
+        return str(invoke(runtime, {"inputs": "x = 1\nx = 1\nx = 1\n", "parameters": greedy})[0]["generated_text"])
 
     assert text() == text()
     assert text() != text(repetition_penalty=1.9)
