@@ -1,6 +1,6 @@
 # Hearth's commands. `make serve` and `make test` are all it takes; each makes .venv first when it is not there.
 #
-#   make serve [HOST=127.0.0.1] [PORT=8080]    start Hearth with the endpoints of hearth.yaml
+#   make serve [HOST=127.0.0.1] [PORT=8080]    start Hearth with the endpoints of hearth.yaml (or CONFIG=FILE)
 #   make test                                  every check, then every test
 #
 # PYTHON=python3.12        which Python to build on (3.11 or 3.12)
@@ -11,6 +11,7 @@
 
 HOST ?= 127.0.0.1
 PORT ?= 8080
+CONFIG ?= $(if $(filter gpu,$(PROFILE)),hearth.gpu.yaml,hearth.yaml)
 VENV ?= .venv
 EXTRAS ?= dev
 VLLM_WHEEL ?=
@@ -44,7 +45,7 @@ python:
 serve: python
 	@$(DOCTOR) $(HOST) $(PORT)
 	@$(MAKE) --no-print-directory setup
-	@exec $(BIN)/hearth up --host $(HOST) --port $(PORT)
+	@exec $(BIN)/hearth up --config $(CONFIG) --host $(HOST) --port $(PORT)
 
 test: setup
 	@$(MAKE) --no-print-directory check

@@ -38,7 +38,7 @@ class Settings(Frozen):
     ray_address: str | None = None
     """Join this Ray cluster; None: start one of our own on this machine."""
     ray_cpus: int | None = Field(None, ge=1)
-    """CPUs that our own Ray declares; None: enough for the declared endpoints."""
+    """CPUs that our own Ray declares; None: four for each core, at least 16, so that endpoints may share cores."""
     replica_host: str = "127.0.0.1"
     """Address replicas bind and the edge reaches them at."""
     control_port: int | None = Field(None, ge=1, le=65535)

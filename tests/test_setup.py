@@ -63,8 +63,9 @@ def test_our_kernels_folder_hides_no_package() -> None:
         metadata.version("kernels")
 
 
-def test_the_declared_endpoints_load() -> None:
-    settings = load(ROOT / "hearth.yaml", {})
+@pytest.mark.parametrize("file", ["hearth.yaml", "hearth.gpu.yaml"])
+def test_the_declared_endpoints_load(file: str) -> None:
+    settings = load(ROOT / file, {})
     assert [endpoint.name for endpoint in settings.endpoints] == [
         "my-llm-endpoint",
         "my-embedding-endpoint",

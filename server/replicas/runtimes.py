@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalogue import infer_task, resolve
+from models.entry import ResolvedModel
 from server.dialects.engine import EmbeddingEngine, Engines, Generation, TextEngine
 from server.errors import BadRequest
 from server.spec import Task, VariantSpec
+
+CONFIGURATION = ["config.json", "modules.json"]
+"""The files that say what a model is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,22 @@ def locate(variant: VariantSpec) -> Loaded:
         found = resolve(variant.model)
     except ValueError as error:
         raise BadRequest(str(error), field="model") from error
-    task = variant.task or found.task
-    if task is None and Path(found.location).is_dir():
-        try:
-            task = infer_task(Path(found.location))
-        except ValueError as error:
-            raise BadRequest(f"{error}; say the task", field="task") from error
-    if task is None:
-        task = "generate"
+    task = variant.task or found.task or _told_by_config(variant.model, found)
     return Loaded(found.location, task)
+
+
+def _told_by_config(name: str, found: ResolvedModel) -> Task:
+    """The task that the model's configuration names; a hub's is downloaded first, without the weights."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = found.location if found.local else snapshot_download(found.location, allow_patterns=CONFIGURATION)
+        task = infer_task(Path(folder))
+    except (OSError, ValueError) as error:
+        raise BadRequest(f"The configuration of {name} cannot be read: {error}", field="model") from error
+    if task is None:
+        raise BadRequest(f"What {name} is for cannot be told from its config.json; say the task.", field="task")
+    return task
 
 
 async def start(endpoint: str, variant: VariantSpec) -> Runtime:

@@ -162,5 +162,8 @@ def runtime(hearth: Hearth) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Faults last: they take down what the other tests share."""
+    """Marks the tests of the running server; faults last, as they take down what the others share."""
+    for item in items:
+        if "tests/running/" in item.nodeid:
+            item.add_marker("running")
     items.sort(key=lambda item: "test_faults" in item.nodeid)
