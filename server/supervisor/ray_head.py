@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 import structlog
 
+from server.deathsig import die_with_parent
 from server.settings import Settings, read_secret
-from server.supervisor.process import die_with_parent
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,8 @@ class RayHead:
         argv = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--node-ip-address=127.0.0.1",
             f"--port={port}", f"--temp-dir={self.directory}", f"--num-cpus={cpus}", "--include-dashboard=false",
-            "--disable-usage-stats", f"--object-store-memory={256 * 1024**2}",
+            f"--ray-client-server-port={free_port('127.0.0.1')}", "--disable-usage-stats",
+            f"--object-store-memory={256 * 1024**2}",
         ]  # fmt: skip
         done = subprocess.run(
             argv,
