@@ -23,6 +23,8 @@ from server.store.store import Resource, Store, connect
 from server.supervisor.supervisor import Supervisor
 
 PROGRESS_EVERY_S = 0.5
+CALM_EVERY_S = 5.0
+"""Once everything declared has answered."""
 LONGEST_SOCKET_PATH = 90
 """Bytes; the kernel allows 107, and HAProxy adds a suffix while it binds."""
 
@@ -83,7 +85,7 @@ class Progress:
     def __call__(self) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + PROGRESS_EVERY_S
+        self._next = time.monotonic() + (PROGRESS_EVERY_S if self._done else CALM_EVERY_S)
         found = endpoints.find(self._store)
         replicas = self._replicas()
         for resource in found:

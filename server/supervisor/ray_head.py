@@ -70,6 +70,9 @@ class RayHead:
             "RAY_gcs_storage": "rocksdb",
             "RAY_gcs_storage_path": str(self.directory / "gcs"),
             "RAY_process_group_cleanup_enabled": "1",
+            "RAY_worker_niceness": "0",  # replicas answer requests: they are no batch work
+            "RAY_enable_metrics_collection": "0",  # Hearth has its own; Ray's cost a few percent of a core, idle
+            "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
             "RAY_prestart_worker_first_driver": "0",
             "RAY_enable_worker_prestart": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
