@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 import ray
+import structlog
 from ray import serve
 from ray.serve.schema import ApplicationStatus
 
@@ -14,6 +15,8 @@ from server.replicas.build import application
 from server.replicas.names import AppName
 from server.replicas.plan import Home
 from server.spec import EndpointSpec, VariantSpec
+
+log = structlog.get_logger(__name__)
 
 NAMESPACE = "hearth"
 
@@ -75,6 +78,7 @@ def _done(response: object) -> bool:
         response.result(timeout_s=0)  # type: ignore[attr-defined]
     except TimeoutError:
         return False
-    except Exception:
-        return True
+    except Exception as error:
+        # Whatever it failed of, it is over: a request that still waits makes the next call.
+        log.warning("wake-up failed", error=f"{type(error).__name__}: {error}"[:500])
     return True
