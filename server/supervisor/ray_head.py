@@ -57,6 +57,7 @@ class RayHead:
         self.directory = Path(tempfile.gettempdir()) / f"hearth-{os.getuid()}-{key}"
         self._gcs: _Gcs | None = None
         self._raylet: psutil.Process | None = None
+        self._agents: list[psutil.Process] = []
         self.address = ""
 
     def environ(self) -> dict[str, str]:
@@ -119,6 +120,7 @@ class RayHead:
                     self._raylet = process
         if self._gcs is None or self._raylet is None:
             raise RayError("Ray started, but its gcs_server or raylet is not there.")
+        self._agents = self._raylet.children(recursive=True)
 
     def keep_alive(self) -> bool:
         """Starts again what died. True when all of Ray was started afresh (its address changed)."""
@@ -144,13 +146,15 @@ class RayHead:
                 process.kill()
 
     def _processes(self) -> list[psutil.Process]:
-        """Processes of this Ray: all of them inherit its mark."""
-        found = []
+        """Processes of this Ray: all of them inherit its mark, but those that rename themselves lose it from
+        view; they are found below their parents, and the raylet's agents are remembered from its start.
+        """
+        found = {each.pid: each for each in self._agents if running(each)}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(MARK) == str(self.directory):
-                    found.append(process)
-        return found
+                    found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+        return list(found.values())
 
 
 def _respawn(gcs: _Gcs, directory: Path) -> psutil.Process:

@@ -118,8 +118,10 @@ def test_a_killed_edge_is_back_within_a_second(hearth: Hearth) -> None:
 def test_a_killed_raylet_brings_everything_back(hearth: Hearth) -> None:
     engine = psutil.Process(hearth.replicas(LLM)[0]["pid"]).children(recursive=True)
     assert engine
-    of_ray(hearth, "raylet/raylet").kill()
-    _, alive = psutil.wait_procs(engine, timeout=30)
+    raylet = of_ray(hearth, "raylet/raylet")
+    agents = raylet.children()
+    raylet.kill()
+    _, alive = psutil.wait_procs([*engine, *agents], timeout=30)
     assert not alive
     hearth.wait("replicas are gone", lambda: not hearth.replicas(PAIR), 60)
     hearth.wait("replicas are back", lambda: len(hearth.replicas(PAIR)) == 2, START_TIMEOUT_S)
