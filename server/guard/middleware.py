@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.dialects.documents import PARSED, parse_object, read_body
 from server.dialects.errors import error_response, payload_error, stream_failure
 from server.dialects.identity import Identity
-from server.dialects.openai import BY_BODY
 from server.dialects.outlet import Broken
 from server.dialects.paths import OPENAI_PATHS, Kind, Route, route_of
 from server.dialects.runtime import JSON_TYPES
@@ -35,7 +34,6 @@ TELL_S = 0.5
 
 UNGUARDED = (Kind.PING, Kind.METRICS)
 INVOCATIONS = (Kind.CONTAINER, Kind.RUNTIME, Kind.STREAM)
-OPENAI_KEYS = frozenset(key for key, _ in BY_BODY)
 
 
 class Guard:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -41,9 +40,3 @@ def autoscaling(scaling: Scaling) -> AutoscalingConfig:
         look_back_period_s=2.0,
         policy=AutoscalingPolicy(policy_function=in_flight_policy),
     )
-
-
-def replicas_for(in_flight: float, scaling: Scaling) -> int:
-    """The count the policy settles on for a steady load, delays aside."""
-    wanted = math.ceil(in_flight / scaling.target_in_flight)
-    return max(scaling.min_replicas, min(scaling.max_replicas, wanted))
