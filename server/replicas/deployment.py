@@ -23,7 +23,7 @@ from server.guard.middleware import Guard
 from server.replicas import runtimes
 from server.replicas.heart import Heart
 from server.replicas.listener import Listener
-from server.replicas.output import redirect
+from server.replicas.output import keep_open, redirect
 from server.replicas.plan import Plan
 from server.replicas.scaling import IN_FLIGHT
 from server.replicas.vllm_plugin import REPLICA
@@ -35,6 +35,8 @@ UNROUTED_WITHIN_S = 5.0
 
 DRAIN_LOOK_S = 0.05
 
+SERVE_LOGGER = "ray.serve"
+
 
 class Replica:
     """Loads a model, listens, beats; when stopped, leaves the routes, finishes what is in flight and ends."""
@@ -43,6 +45,7 @@ class Replica:
         self.plan = plan
         self.replica_id = uuid.uuid4().hex[:12]
         redirect(Path(plan.home.log_dir), plan.endpoint, plan.variant.name, self.replica_id)
+        keep_open(SERVE_LOGGER)
         logs.configure("replica", plan.home.log_level)
         self.started_at = time.time()
         os.environ[REPLICA] = str(os.getpid())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 KEPT = 10
@@ -27,3 +29,15 @@ def redirect(log_dir: Path, endpoint: str, variant: str, replica_id: str) -> Non
     os.close(file)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def keep_open(logger: str) -> None:
+    """Has the buffering handlers of `logger` outlive whatever configures logging later in this process.
+
+    `logging.config.dictConfig`, which vLLM calls when it is imported, closes every handler there is, and a closed
+    `MemoryHandler` has lost its file. Ray Serve asks each replica for that file when its controller was restarted,
+    and stops a replica that cannot tell.
+    """
+    for handler in logging.getLogger(logger).handlers:
+        if isinstance(handler, MemoryHandler):
+            handler.close = handler.flush  # type: ignore[method-assign]
