@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -51,16 +52,30 @@ class Server:
             raise RuntimeError(f"server ended with status {code}; end of {self.log}:\n{tail}")
 
     def pids(self) -> list[int]:
-        """Of the command and of all its living descendants, in whatever session they are."""
+        """Of the command and of all its living descendants, in whatever session they are.
+
+        A process that renames itself may write over its environment: it is found as a child of its parent.
+        """
         entry = f"{MARK}={self._mark}".encode()
-        found = []
+        found = [self._process.pid] if _alive(self._process.pid) else []
+        children: dict[int, list[int]] = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
+                state, parent = _state(folder)
+                if state == "Z":
+                    continue
+                children.setdefault(parent, []).append(int(folder.name))
                 if entry in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))
             except OSError:  # it has ended meanwhile, or is another user's
                 continue
-        return found
+        known: set[int] = set()
+        while found:
+            pid = found.pop()
+            if pid not in known:
+                known.add(pid)
+                found += children.get(pid, ())
+        return sorted(known)
 
     def cpu_seconds(self) -> float:
         """CPU time used so far by all its living processes."""
@@ -74,26 +89,42 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def signal(self, number: signal.Signals) -> None:
-        for pid in self.pids():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+        _send(self.pids(), number)
 
     def stop(self, grace_s: float = 20.0) -> None:
         """Ask the command to end; what is left of it and its descendants after `grace_s` is killed."""
+        family = self.pids()  # an orphan is nobody's child any more, so it is noted before
         if self._process.poll() is None:
             self._process.terminate()
-        if not self._gone(grace_s):
-            self.signal(signal.SIGKILL)
-            self._gone(10.0)
+        if not self._gone(family, grace_s):
+            _send([*family, *self.pids()], signal.SIGKILL)
+            self._gone(family, 10.0)
         self._process.wait()
 
-    def _gone(self, within_s: float) -> bool:
+    def _gone(self, family: Sequence[int], within_s: float) -> bool:
         until = time.monotonic() + within_s
-        while self.pids():
+        while self.pids() or any(_alive(pid) for pid in family):
             if time.monotonic() > until:
                 return False
             self._process.poll()
             time.sleep(0.1)
         return True
+
+
+def _send(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return _state(Path(f"/proc/{pid}"))[0] != "Z"
+    except OSError:
+        return False
+
+
+def _state(folder: Path) -> tuple[str, int]:
+    """State and parent of the process that `folder` below /proc describes. Raises OSError when it has ended."""
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[1])

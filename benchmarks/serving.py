@@ -31,7 +31,7 @@ from benchmarks.results import PAGE, replace_section
 from benchmarks.target import Target
 
 DEFAULT_MODEL = REPOSITORY / "models" / "weights" / "hearth-python-lm"
-ENGINE: Flags = {"max-model-len": 1024, "enforce-eager": True, "dtype": "bfloat16"}
+ENGINE: Flags = {"max-model-len": 1024, "enforce-eager": True, "dtype": "float32"}
 CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 WARMUP_S = 0.8
 SETTLE_S = 1.0

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from starlette.types import ASGIApp
 
 from server.errors import BadRequest
+from server.replicas import cpu_engine
 
 OURS = frozenset(
     "host port uds ssl-keyfile ssl-certfile ssl-ca-certs ssl-cert-reqs ssl-ciphers root-path middleware "
@@ -119,12 +120,14 @@ async def start(args: argparse.Namespace) -> VllmApp:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     engine_args = AsyncEngineArgs.from_cli_args(args)
+    cpu_engine.choose(engine_args)
     config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    engine = AsyncLLM.from_vllm_config(
-        vllm_config=config,
-        usage_context=UsageContext.OPENAI_API_SERVER,
-        disable_log_stats=engine_args.disable_log_stats,
-    )
+    with cpu_engine.threads(config):
+        engine = AsyncLLM.from_vllm_config(
+            vllm_config=config,
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            disable_log_stats=engine_args.disable_log_stats,
+        )
     await engine.reset_mm_cache()
     tasks = tuple(await engine.get_supported_tasks())
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
