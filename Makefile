@@ -29,6 +29,9 @@ endif
 comma := ,
 BIN := $(VENV)/bin
 STAMP := $(VENV)/setup-$(PROFILE)-$(subst $(comma),-,$(EXTRAS)).done
+# The CPU sampler is compiled once, here: an engine that had to do it would start most of a minute later.
+SAMPLER := $(if $(filter cpu,$(PROFILE)),$(wildcard kernels/sampling/arithmetic.py kernels/sampling/cpu*.py))
+COMPILED := $(VENV)/sampler.done
 CODE := server models kernels benchmarks tests
 DOCTOR = $(PYTHON) server/cli/doctor.py --profile $(PROFILE) $(if $(wildcard $(STAMP)),--installed)
 
@@ -63,13 +66,18 @@ check: setup
 bench: setup
 	@$(BIN)/python -m benchmarks.serving
 
-setup: $(STAMP)
+setup: $(STAMP) $(if $(SAMPLER),$(COMPILED))
 
 $(STAMP): pyproject.toml constraints/$(PROFILE).txt $(if $(VLLM_WHEEL),FORCE) | python
 	@$(DOCTOR)
 	@echo "Setting up $(VENV) ($(PROFILE) profile); once, then only when pyproject.toml or constraints/$(PROFILE).txt changes."
 	@$(PYTHON) server/cli/install.py --profile $(PROFILE) --venv $(VENV) --extras "$(EXTRAS)" \
 	  --vllm-wheel "$(VLLM_WHEEL)" --torch-index "$(TORCH_INDEX)"
+	@touch $@
+
+$(COMPILED): $(SAMPLER) | $(STAMP)
+	@echo "Compiling the CPU sampler (about 40 s); once, then only when its sources change."
+	@$(BIN)/python -c "from kernels.sampling import cpu; cpu.warm()"
 	@touch $@
 
 lock: setup

@@ -63,7 +63,10 @@ class Arm(ABC):
 
     def start(self) -> None:
         log = self.setup.scratch / f"{self.label}.log"
-        self._server = Server(self.command(), log, self.setup.env, self.folder())
+        self._server = Server(self.command(), log, self.env(), self.folder())
+
+    def env(self) -> Mapping[str, str]:
+        return self.setup.env
 
     def folder(self) -> Path:
         return REPOSITORY
@@ -122,6 +125,10 @@ class VllmArm(Arm):
             "--model", str(setup.model), "--served-model-name", setup.name,
             *options(setup.engine),
         ]  # fmt: skip
+
+    def env(self) -> Mapping[str, str]:
+        """With vLLM's own sampler, whatever this shell says of ours."""
+        return {**super().env(), "HEARTH_SAMPLER": "0"}
 
 
 class RayArm(Arm):
