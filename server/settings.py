@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from server.spec import MAX_BODY_BYTES, EndpointSpec, Frozen
 
@@ -60,6 +60,8 @@ class Settings(Frozen):
     """Bind beyond loopback without asking for a key."""
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare `/invocations`."""
+    sampler: bool = True
+    """Draw tokens with Hearth's kernels inside vLLM; false: vLLM's own sampler. A variant's `env` goes over it."""
     region: str = "us-east-1"
     account: str = Field(DEFAULT_ACCOUNT, pattern=r"^\d{12}$")
     endpoints: tuple[EndpointSpec, ...] = ()
@@ -119,6 +121,17 @@ def load(
 def environment() -> Mapping[str, str]:
     """The process's environment; this module alone reads it."""
     return os.environ
+
+
+def switch(name: str) -> bool | None:
+    """The environment's yes or no under `name` (1/0, true/false, on/off); None: not set. Raises SettingsError."""
+    text = environment().get(name)
+    if text is None:
+        return None
+    try:
+        return TypeAdapter(bool).validate_python(text)
+    except ValidationError:
+        raise SettingsError(f"{name}: must be 1 or 0, not {text!r}") from None
 
 
 def read_secret(path: Path) -> str:

@@ -35,6 +35,7 @@ async def main(launch: Launch) -> None:
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
         log_dir=str(settings.log_dir),
+        sampler=settings.sampler,
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
     config = uvicorn.Config(

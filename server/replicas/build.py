@@ -8,6 +8,7 @@ from ray.serve import Application
 from server.replicas.deployment import Replica
 from server.replicas.plan import Home, Plan
 from server.replicas.scaling import autoscaling
+from server.replicas.vllm_plugin import SAMPLER
 from server.spec import EndpointSpec, VariantSpec
 
 ENVIRON = {
@@ -24,7 +25,7 @@ def application(endpoint: EndpointSpec, variant: VariantSpec, home: Home) -> App
     options = {
         "num_cpus": variant.resources.num_cpus,
         "num_gpus": variant.resources.num_gpus,
-        "runtime_env": {"env_vars": {**ENVIRON, **variant.env}},
+        "runtime_env": {"env_vars": {**ENVIRON, SAMPLER: str(int(home.sampler)), **variant.env}},
     }
     deployment = serve.deployment(
         Replica,

@@ -1,13 +1,24 @@
-"""Text generation on vLLM: the `TextEngine` face of a replica."""
+"""Text generation on vLLM: the `TextEngine` face of a replica.
+
+Stop strings are vLLM's to find: it ends each choice in the step that completes one, frees its memory and counts no
+token after that. What the user sees of the text is ours (`kernels.stopping`): vLLM alone would keep back the length
+of the longest stop string all the time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
+import structlog
+
+from kernels.stopping import StopStrings
 from server.dialects.engine import Generation, Step, Token
 from server.errors import BadRequest, HearthError, ModelFailed, PromptTooLong, Throttled
+
+log = structlog.get_logger(__name__)
 
 
 class VllmText:
@@ -17,17 +28,20 @@ class VllmText:
         self.engine = engine
         self.max_model_len: int = engine.model_config.max_model_len
         self._special = frozenset(engine.get_tokenizer().all_special_ids)
+        self._ends_hidden = _ends_hidden(engine)
 
     async def generate(self, prompt: str, parameters: Generation, request_id: str) -> AsyncIterator[Step]:
         """Steps as tokens are made; see `TextEngine.generate`."""
         try:
             rendered = await self._render(prompt, parameters)
             params = self._sampling(parameters, len(rendered["prompt_token_ids"]))
+            stops = _Stops(parameters) if params.include_stop_str_in_output else None
             first = True
             async with aclosing(self.engine.generate(rendered, params, request_id)) as outputs:
                 async for output in outputs:
                     for choice in output.outputs:
-                        yield self._step(output, choice, first and parameters.prompt_logprobs)
+                        step = self._step(output, choice, first and parameters.prompt_logprobs)
+                        yield step if stops is None else stops.cut(step)
                     first = False
         except HearthError:
             raise
@@ -68,7 +82,8 @@ class VllmText:
             top_p=p.top_p,
             top_k=p.top_k,
             min_p=p.min_p,
-            stop=list(p.stop),
+            stop=sorted(p.stop, key=len, reverse=True),  # of those that end together, the first one wins
+            include_stop_str_in_output=bool(p.stop) and self._ends_hidden,  # text at once; `_Stops` cuts it
             repetition_penalty=p.repetition_penalty,
             presence_penalty=p.presence_penalty,
             frequency_penalty=p.frequency_penalty,
@@ -104,6 +119,39 @@ class VllmText:
         top = tuple((other, entry.decoded_token or "", entry.logprob) for other, entry in ranked)
         chosen = row[token]
         return Token(token, chosen.decoded_token or "", chosen.logprob, token in self._special, top)
+
+
+class _Stops:
+    """Cuts the choices of one request at their stop strings."""
+
+    def __init__(self, parameters: Generation) -> None:
+        automaton = StopStrings(parameters.stop)
+        self._streams = [automaton.stream() for _ in range(parameters.n)]
+
+    def cut(self, step: Step) -> Step:
+        """The step with what may be shown of its text. Its tokens stay: those of a stop string were made, too."""
+        stream = self._streams[step.index]
+        text, stop = stream.feed(step.text)
+        if stop is not None:
+            return replace(step, text=text, finish_reason="stop", stop_reason=stop)
+        if step.finish_reason is not None:
+            text += stream.flush()
+        return replace(step, text=text)
+
+
+def _ends_hidden(engine: Any) -> bool:
+    """Whether the tokens that end a text have no text themselves, as special tokens have none.
+
+    vLLM gives out a text up to the end of a stop string only together with the text of an end token. Where there is
+    such a text, stop strings stay vLLM's to cut: the same answer, later than need be.
+    """
+    tokenizer = engine.get_tokenizer()
+    listed = engine.model_config.try_get_generation_config().get("eos_token_id")
+    ends = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id} - {None}
+    shown = sorted(end for end in ends if tokenizer.decode([end], skip_special_tokens=True))
+    if shown:
+        log.warning("stop strings hold back text: these end tokens are not special", tokens=shown)
+    return not shown
 
 
 def as_hearth_error(error: Exception) -> HearthError:

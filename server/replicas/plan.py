@@ -21,6 +21,8 @@ class Home:
     log_level: str
     log_dir: str
     """Folder for the replica's own log; on a node without it, the log stays with Ray's."""
+    sampler: bool
+    """Whether engines draw tokens with Hearth's kernels, unless the variant's `env` says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

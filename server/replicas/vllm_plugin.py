@@ -1,7 +1,8 @@
-"""Loaded by vLLM in each of its processes (entry point `vllm.general_plugins`): an engine ends with its replica.
+"""Loaded by vLLM in each of its processes (entry point `vllm.general_plugins`).
 
-Ray ends a dead replica's own process only; the engine's processes would live on with their memory, since they
-do not watch their parent. The kernel does it for them.
+An engine ends with its replica: Ray ends a dead replica's own process only; the engine's processes would live on with
+their memory, since they do not watch their parent. The kernel does it for them. And an engine samples with
+`kernels.sampling` (see `server.replicas.vllm_sampler`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,24 @@ from __future__ import annotations
 import os
 
 from server.deathsig import die_with_parent
-from server.settings import environment
+from server.replicas import vllm_sampler
+from server.settings import environment, switch
 
 REPLICA = "HEARTH_REPLICA_PID"
 """Environment variable that a replica sets before it starts its engine."""
 
+SAMPLER = "HEARTH_SAMPLER"
+"""Environment variable: 1 or 0, whether an engine samples with Hearth's kernels; not set: it does in a replica."""
+
 
 def register() -> None:
-    """Does nothing in a replica itself and in a vLLM that Hearth did not start."""
+    """Changes nothing in a vLLM that Hearth did not start, unless `SAMPLER` asks for it.
+
+    Raises SettingsError when `SAMPLER` is neither yes nor no.
+    """
     replica = environment().get(REPLICA)
     if replica is not None and int(replica) != os.getpid():
         die_with_parent()
+    wanted = switch(SAMPLER)
+    if replica is not None or wanted is not None:
+        vllm_sampler.install(wanted is not False)
