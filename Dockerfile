@@ -56,4 +56,4 @@ COPY --chown=hearth:hearth . .
 FROM base AS cpu
 RUN make setup PROFILE=cpu EXTRAS=postgres
 COPY --chown=hearth:hearth . .
-RUN make setup PROFILE=cpu EXTRAS=postgres
+RUN make compile PROFILE=cpu EXTRAS=postgres

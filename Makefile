@@ -35,7 +35,7 @@ COMPILED := $(VENV)/sampler.done
 CODE := server models kernels benchmarks tests
 DOCTOR = $(PYTHON) server/cli/doctor.py --profile $(PROFILE) $(if $(wildcard $(STAMP)),--installed)
 
-.PHONY: serve test setup check test-fast bench lock clean help python FORCE
+.PHONY: serve test setup compile check test-fast bench lock clean help python FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -66,7 +66,9 @@ check: setup
 bench: setup
 	@$(BIN)/python -m benchmarks.serving
 
-setup: $(STAMP) $(if $(SAMPLER),$(COMPILED))
+setup: $(STAMP) $(if $(SAMPLER),compile)
+
+compile: $(COMPILED)
 
 $(STAMP): pyproject.toml constraints/$(PROFILE).txt $(if $(VLLM_WHEEL),FORCE) | python
 	@$(DOCTOR)

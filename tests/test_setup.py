@@ -137,6 +137,9 @@ def test_python_in_the_readme_is_python() -> None:
 def test_the_dockerfile_sets_up_as_make_does() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert re.findall(r"^RUN make setup PROFILE=(\w+)", text, re.MULTILINE) == ["gpu", "cpu"]
+    assert text.rstrip().splitlines()[-2:] == [
+        "COPY --chown=hearth:hearth . .", "RUN make compile PROFILE=cpu EXTRAS=postgres",
+    ]  # fmt: skip
     assert re.search(r"^USER 1000:1000$", text, re.MULTILINE)
     copied = set(re.findall(r"(server/cli/\w+\.py|pyproject\.toml|constraints|Makefile)", text))
     assert copied >= {"server/cli/doctor.py", "server/cli/install.py", "pyproject.toml", "constraints", "Makefile"}
