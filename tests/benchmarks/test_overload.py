@@ -25,7 +25,7 @@ def test_overload_tells_accepted_from_refused() -> None:
         writer.write(completion("hi", 4))
 
     with serving(answer) as server:
-        text = probe(Target(server.url, "m", stream=False), None, 4, 0.5, 5.0, 4)
+        text = probe(Target(server.url, "m", stream=False), None, 4, 1.5, 5.0, 4)
     rows = {row.split("|")[1].strip(): row.split("|") for row in text.splitlines() if row.startswith("| ")}
     offered, answered = (re.search(pattern, text) for pattern in (r"offered ([\d.]+)/s", r"capacity: ([\d.]+)"))
     assert offered is not None

@@ -28,7 +28,7 @@ from server.edge.routes import Backend, EdgeConfig, RouteTable, Server, Timeouts
 from server.supervisor.ray_head import free_port
 
 Json = dict[str, Any]
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "did not happen") -> None:
