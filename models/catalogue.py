@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from models import embedding, language, vision
+from models.artifact import is_archive
 from models.entry import PACKAGE_PREFIX, MissingWeights, ModelEntry, ResolvedModel, Task, UnknownModel
+from models.formats import TOP_LEVEL_CODE, has_code, model_files
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 """Where shipped weights lie, one folder per model."""
@@ -32,7 +34,7 @@ def catalogue() -> Mapping[str, ModelEntry]:
 
 
 def resolve(name: str) -> ResolvedModel:
-    """Find the model a user calls `name`: a catalogue name, an existing folder, or a Hugging Face id.
+    """Find the model a user calls `name`: a catalogue name, an existing folder or archive, or a Hugging Face id.
 
     Raises `UnknownModel` for anything else and `MissingWeights` for an entry that is not installed.
     """
@@ -42,19 +44,33 @@ def resolve(name: str) -> ResolvedModel:
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return ResolvedModel(str(folder.resolve()), task=infer_task(folder))
+    if name and is_archive(folder):
+        return ResolvedModel(str(folder.resolve()))
     if _HUB_ID.fullmatch(name):
         return ResolvedModel(name)
     raise UnknownModel(
         f"No model is called {name!r}. Known names: {', '.join(catalogue())}. "
-        "A folder of weights or a Hugging Face id such as org/name works too."
+        "A folder of weights, a model.tar.gz or a Hugging Face id such as org/name works too."
     )
 
 
 def infer_task(folder: Path) -> Task | None:
-    """What the Hugging Face model in `folder` is for, by its `config.json`; None when that does not say.
+    """What the model in `folder` is for; None when its files do not say.
 
-    A folder with sentence-transformers' `modules.json` is an embedding model whatever its architecture.
+    `code/inference.py` is SageMaker's contract, whatever lies beside it. Else a Hugging Face `config.json` decides,
+    with sentence-transformers' `modules.json` for embedding models; else an `inference.py` at the top, or a file in
+    a format of `models.formats`.
     """
+    if has_code(folder):
+        return "handler"
+    if (folder / "config.json").is_file() and (task := _told_by_config(folder)):
+        return task
+    if (folder / TOP_LEVEL_CODE).is_file():
+        return "handler"
+    return "predict" if any(model_files(folder)) else None
+
+
+def _told_by_config(folder: Path) -> Task | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Task = Literal["generate", "embed", "classify", "image-classification", "object-detection"]
-"""What a model is for: text from text, vectors from text, labels of text, labels of pictures, boxes."""
+Task = Literal["generate", "embed", "classify", "image-classification", "object-detection", "predict", "handler"]
+"""What a model is for: text from text, vectors from text, labels of text, labels of pictures, boxes, predictions
+for rows of numbers, whatever its own code makes of a body."""
 
 PACKAGE_PREFIX = "package:"
 """Marks a source as `package:<import name>/<folder inside the package>`."""
@@ -45,7 +46,7 @@ class ResolvedModel:
     """What to hand to a loader for a model that a user named."""
 
     location: str
-    """An absolute local folder, or a Hugging Face id."""
+    """An absolute local folder, an archive of one, or a Hugging Face id."""
     entry: ModelEntry | None = None
     """The catalogue's entry; None for a folder or an id of the user's own."""
     task: Task | None = None

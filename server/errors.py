@@ -7,9 +7,13 @@ function (`server.dialects.errors`), so a status or a code is decided here and n
     ├── BadRequest             400  the request is malformed or a value is out of range; names the field
     │   ├── BodyTooLarge       413
     │   ├── UnsupportedMedia   415
-    │   └── PromptTooLong      400
+    │   ├── PromptTooLong      400
+    │   ├── Unreadable         400  the bytes are not what the service model says
+    │   └── UnknownOperation   400  no operation of that name is built
     ├── NotFound               404  no such endpoint, model or route
     ├── Conflict               409  the name is taken, or the resource is in another state
+    │   └── InUse              409  something else needs the resource
+    ├── LimitExceeded          400  there would be more of something than is allowed
     ├── Forbidden              403
     ├── Throttled              429  a queue is full; carries Retry-After
     ├── NotReady               503  the endpoint exists but did not become ready in time
@@ -55,6 +59,19 @@ class PromptTooLong(BadRequest):
     code = "ContextLengthExceeded"
 
 
+class Unreadable(BadRequest):
+    code = "SerializationException"
+
+
+class UnknownOperation(BadRequest):
+    code = "UnknownOperationException"
+
+
+class LimitExceeded(HearthError):
+    status = 400
+    code = "ResourceLimitExceeded"
+
+
 class NotFound(HearthError):
     status = 404
     code = "NotFound"
@@ -63,6 +80,10 @@ class NotFound(HearthError):
 class Conflict(HearthError):
     status = 409
     code = "Conflict"
+
+
+class InUse(Conflict):
+    code = "ResourceInUse"
 
 
 class Forbidden(HearthError):

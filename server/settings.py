@@ -43,6 +43,12 @@ class Settings(Frozen):
     """Address replicas bind and the edge reaches them at."""
     control_port: int | None = Field(None, ge=1, le=65535)
     """Port of the controller's own listener (beats, wake-ups); None: any free one."""
+    objects_dir: Path | None = None
+    """Folder of the object store; None: `objects` in `state_dir`."""
+    objects_url: str | None = Field(None, pattern=r"^(aws|https?://[^/?#]+/?)$")
+    """Another S3 that keeps the objects: its address, or `aws`; credentials as botocore finds them."""
+    objects_host: str | None = Field(None, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    """Host name of this Hearth whose subdomains are buckets, as in `BUCKET.HOST`."""
     wake_timeout_s: float = Field(120.0, gt=0)
     """How long a request waits for a sleeping endpoint."""
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
@@ -64,6 +70,8 @@ class Settings(Frozen):
     """Draw tokens with Hearth's kernels inside vLLM; false: vLLM's own sampler. A variant's `env` goes over it."""
     region: str = "us-east-1"
     account: str = Field(DEFAULT_ACCOUNT, pattern=r"^\d{12}$")
+    reserve_instances: bool = False
+    """Reserve for each replica what its `ml.*` instance type has on AWS, rather than one CPU and the cards here."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """Endpoints declared in the file; created or updated at every start."""
 
@@ -84,6 +92,11 @@ class Settings(Frozen):
         return self.database_url or f"sqlite:///{self.state_dir / 'hearth.db'}"
 
     @property
+    def objects(self) -> Path:
+        """The object store's own folder."""
+        return self.objects_dir or self.state_dir / "objects"
+
+    @property
     def run_dir(self) -> Path:
         """Sockets, process records and rendered configuration of what runs now."""
         return self.state_dir / "run"
@@ -91,6 +104,11 @@ class Settings(Frozen):
     @property
     def log_dir(self) -> Path:
         return self.state_dir / "logs"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Unpacked models and environments of their code. May be removed while nothing runs."""
+        return self.state_dir / "cache"
 
 
 def load(
@@ -115,7 +133,8 @@ def load(
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_describe(error, file, lines)) from None
-    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
+    folders = {"state_dir": settings.state_dir, "objects_dir": settings.objects_dir}
+    return settings.model_copy(update={name: path and path.expanduser().resolve() for name, path in folders.items()})
 
 
 def environment() -> Mapping[str, str]:

@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-Task = Literal["generate", "embed", "classify", "rerank", "image-classification", "object-detection"]
-"""What a model is served for; it chooses the runtime (see `server.replicas.build`)."""
+Task = Literal[
+    "generate", "embed", "classify", "rerank", "image-classification", "object-detection", "predict", "handler"
+]
+"""What a model is served for; it chooses the runtime (see `server.replicas.runtimes`)."""
 
 NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
 """SageMaker's own rule for endpoint and variant names."""
@@ -83,12 +85,12 @@ class VariantSpec(Frozen):
 
     name: Name = "AllTraffic"
     model: str = Field(min_length=1)
-    """A shipped name, a local folder, or a Hugging Face id (`models.resolve`)."""
+    """A shipped name, a local folder or `model.tar.gz`, or a Hugging Face id (`models.resolve`)."""
     task: Task | None = None
     """None: read from the model's own configuration when the replica is built."""
     weight: float = Field(1.0, ge=0)
     engine: dict[str, JsonValue] = Field(default_factory=dict)
-    """Engine flags by their long option name, e.g. ``{"max-model-len": 1024, "enforce-eager": true}``."""
+    """Options of the runtime by their long names, e.g. ``{"max-model-len": 1024, "enforce-eager": true}``."""
     env: dict[str, str] = Field(default_factory=dict)
     resources: Resources = Resources()
     scaling: Scaling = Scaling()
@@ -106,6 +108,10 @@ class EndpointSpec(Frozen):
 
     name: Name
     variants: tuple[VariantSpec, ...] = Field(min_length=1, max_length=10)
+    problem: str | None = None
+    """Why it cannot be run as asked; the controller then starts nothing and reports Failed with these words."""
+    sagemaker: dict[str, JsonValue] = Field(default_factory=dict)
+    """What SageMaker's API shows of it and nothing here acts on, e.g. EndpointConfigName."""
 
     @model_validator(mode="after")
     def _distinct(self) -> EndpointSpec:

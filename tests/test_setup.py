@@ -43,7 +43,7 @@ def pins(profile: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_every_dependency_is_pinned(profile: str) -> None:
-    assert required(profile, "dev", "postgres") <= pins(profile).keys()
+    assert required(profile, "dev", "tabular", "postgres") <= pins(profile).keys()
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
@@ -52,7 +52,7 @@ def test_what_is_installed_is_what_is_pinned() -> None:
     wanted = pins(profile)
     different = {
         name: (here[name], wanted[name])
-        for name in required(profile, "dev")
+        for name in required(profile, "dev", "tabular")
         if name in here and here[name] != wanted[name]
     }
     assert not different, "installed, pinned; `make setup` brings them together"

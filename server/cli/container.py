@@ -9,50 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from server.control.environment import engine_options, gpus, task
+from server.errors import BadRequest
 from server.settings import Settings, SettingsError, load
-from server.spec import EndpointSpec, Resources, Scaling, Task, VariantSpec
+from server.spec import EndpointSpec, Resources, Scaling, VariantSpec
 
 MODEL_DIR = Path("/opt/ml/model")
 """Where SageMaker unpacks a model's artifacts."""
-VLLM = "SM_VLLM_"
-LMI = "OPTION_"
 NAMES = ("SAGEMAKER_ENDPOINT_NAME", "SM_VLLM_SERVED_MODEL_NAME")
 """Variables that may name the endpoint; `model` when none does."""
-
-TASKS: Mapping[str, Task] = {
-    "text-generation": "generate",
-    "image-text-to-text": "generate",
-    "feature-extraction": "embed",
-    "sentence-similarity": "embed",
-    "sentence-embeddings": "embed",
-    "text-classification": "classify",
-    "text-ranking": "rerank",
-    "sentence-ranking": "rerank",
-    "image-classification": "image-classification",
-    "object-detection": "object-detection",
-}
-"""Hugging Face's task names as Hearth's."""
-
-LMI_NAMES: Mapping[str, str] = {
-    "tensor-parallel-degree": "tensor-parallel-size",
-    "pipeline-parallel-degree": "pipeline-parallel-size",
-    "max-rolling-batch-size": "max-num-seqs",
-    "max-rolling-batch-prefill-tokens": "max-num-batched-tokens",
-    "quantize": "quantization",
-}
-"""LMI's names of engine options, where vLLM's differ."""
-LMI_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
-LMI_OWN = frozenset(
-    "engine rolling-batch entrypoint entry-point async-mode mpi-mode enable-streaming output-formatter "
-    "model-id task model-loading-timeout".split()
-)
-"""LMI options about its own serving stack, which is not here, and those that are read elsewhere."""
-READ_ELSEWHERE = frozenset(("model", "served-model-name", "host", "port"))
-"""`SM_VLLM_*` options that are no engine options here."""
 
 
 def settings_from_container(environ: Mapping[str, str], model_dir: Path = MODEL_DIR) -> Settings:
@@ -61,8 +27,8 @@ def settings_from_container(environ: Mapping[str, str], model_dir: Path = MODEL_
     Anonymous, because the platform authenticates and nothing else reaches the container.
     """
     name = next((environ[key] for key in NAMES if environ.get(key)), "model")
-    options = engine_options(environ)
     try:
+        options = engine_options(environ)
         variant = VariantSpec(
             model=model(environ, model_dir),
             task=task(environ),
@@ -71,7 +37,7 @@ def settings_from_container(environ: Mapping[str, str], model_dir: Path = MODEL_
             scaling=Scaling(),
         )
         endpoint = EndpointSpec(name=name, variants=(variant,))
-    except ValueError as error:
+    except (ValueError, BadRequest) as error:
         raise SettingsError(f"environment: {error}") from None
     return load(
         None, environ, host="0.0.0.0", port=environ.get("SAGEMAKER_BIND_TO_PORT", "8080"), allow_anonymous=True,
@@ -90,55 +56,3 @@ def model(environ: Mapping[str, str], model_dir: Path) -> str:
     if chosen.startswith("s3://"):
         raise SettingsError(f"{chosen}: models on S3 come through ModelDataSource, which fills {model_dir}.")
     return chosen
-
-
-def task(environ: Mapping[str, str]) -> Task | None:
-    """None when the model's own configuration is to say it."""
-    for key in ("HF_TASK", "OPTION_TASK"):
-        if name := environ.get(key):
-            if name in TASKS:
-                return TASKS[name]
-            if key == "HF_TASK":
-                raise SettingsError(f"HF_TASK: {name!r} is not served; known are {', '.join(sorted(TASKS))}")
-    return None
-
-
-def engine_options(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Engine options by vLLM's long names. `SM_VLLM_*` goes before `OPTION_*`; ``false`` leaves a flag out."""
-    found: dict[str, Any] = {}
-    for key, text in sorted(environ.items()):
-        if key.startswith(LMI) and (option := _option(key, LMI)) not in LMI_OWN:
-            value = _value(text)
-            found[LMI_NAMES.get(option, option)] = LMI_DTYPES.get(str(value), value) if option == "dtype" else value
-    for key, text in sorted(environ.items()):
-        if key.startswith(VLLM) and (option := _option(key, VLLM)) not in READ_ELSEWHERE:
-            found[option] = _value(text)
-    if found.get("tensor-parallel-size") == "max":  # LMI's word for every card
-        found["tensor-parallel-size"] = max(1, int(gpus(environ, {})))
-    return {name: value for name, value in found.items() if value is not False}
-
-
-def gpus(environ: Mapping[str, str], options: Mapping[str, Any]) -> float:
-    """Cards for the replica: as many as it is split over; one where the container was given cards at all."""
-    if text := environ.get("SM_NUM_GPUS"):
-        if not text.isdecimal():
-            raise SettingsError(f"SM_NUM_GPUS: expected a number, got {text!r}")
-        return float(text)
-    if environ.get("NVIDIA_VISIBLE_DEVICES", "void") in ("", "void", "none"):
-        return 0.0
-    return float(options.get("tensor-parallel-size", 1)) * float(options.get("pipeline-parallel-size", 1))
-
-
-def _option(key: str, prefix: str) -> str:
-    return key.removeprefix(prefix).lower().replace("_", "-")
-
-
-def _value(text: str) -> Any:
-    """Numbers, true/false and JSON keep their type; an empty value is a bare flag."""
-    if not text:
-        return True
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return value if isinstance(value, int | float | dict | list) else text

@@ -177,7 +177,7 @@ def _ticker(
 def resolve(choice: Choice) -> Iterator[str]:
     """The lines of a new lock: one clean resolution of everything that `pyproject.toml` asks for."""
     report = choice.venv / "resolution.json"
-    extras = ",".join((choice.profile, "dev", "postgres"))
+    extras = ",".join((choice.profile, "dev", "tabular", "postgres"))
     pip = (str(choice.venv / "bin" / "python"), "-m", "pip", "install", "--quiet")
     subprocess.run(
         [*pip, "--dry-run", "--ignore-installed", "--report", str(report), f"{ROOT}[{extras}]"], check=True

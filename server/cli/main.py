@@ -90,9 +90,9 @@ def show_status(config: Config = None, host: Host = None, port: Port = None) -> 
 @app.command()
 def deploy(
     name: str,
-    model: Annotated[str, typer.Option(help="A shipped model's name, a local folder, or a Hugging Face id.")],
-    task: Annotated[Task | None, typer.Option(help="What to serve it for; default: what its config says.")] = None,
-    engine: Annotated[list[str] | None, typer.Option(help="Engine option, e.g. max-model-len=4096.")] = None,
+    model: Annotated[str, typer.Option(help="A shipped model's name, a folder, a model.tar.gz, or a Hugging Face id.")],
+    task: Annotated[Task | None, typer.Option(help="What to serve it for; default: what its files say.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="Option of the runtime, e.g. max-model-len=4096.")] = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment variable of the replicas, NAME=VALUE.")] = None,
     min_replicas: int = 1,
     max_replicas: int | None = None,
@@ -107,7 +107,7 @@ def deploy(
     """Create an endpoint, or update one."""
     local = Path(model).expanduser()
     variant = {
-        "model": str(local.resolve()) if local.is_dir() else model,
+        "model": str(local.resolve()) if local.exists() else model,
         "task": task,
         "engine": {key: _value(text) for key, text in map(_pair, engine or [])},
         "env": dict(map(_pair, env or [])),

@@ -35,6 +35,9 @@ async def main(launch: Launch) -> None:
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
         log_dir=str(settings.log_dir),
+        cache_dir=str(settings.cache_dir),
+        objects_dir=str(settings.objects),
+        objects_url=settings.objects_url,
         sampler=settings.sampler,
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)

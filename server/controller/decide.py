@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from server.beat import Beat
 from server.replicas.names import AppName, app_name
@@ -80,6 +80,10 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
             [] if present else [Forget()]
         )
     spec = EndpointSpec.model_validate(resource.document)
+    if spec.problem is not None:
+        removed: list[Step] = [Delete(app) for app in present if seen.apps[app].status != "deleting"]
+        told = (resource.status, resource.reason) == ("Failed", spec.problem)
+        return removed if told else [*removed, Report("Failed", spec.problem)]
     wanted = {app_name(spec, variant): variant for variant in spec.variants}
     plan: list[Step] = [Deploy(spec, variant) for app, variant in wanted.items() if _needs_deploy(app, variant, seen)]
     plan += [Delete(app) for app in present if app not in wanted and _replaced(app, wanted, seen)]
@@ -87,6 +91,17 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
     if report is not None and (report.status, report.reason) != (resource.status, resource.reason):
         plan.append(report)
     return plan
+
+
+def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
+    """What is there of each variant now: ready replicas, whatever document they were made from, and its weight."""
+    ready = [beat.variant for beat in seen.beats if beat.endpoint == resource.name and beat.phase == "ready"]
+    return {
+        "variants": {
+            variant["name"]: {"replicas": ready.count(variant["name"]), "weight": variant["weight"]}
+            for variant in resource.document["variants"]
+        }
+    }
 
 
 def _needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:

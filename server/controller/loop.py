@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from server.controller.cluster import Cluster
-from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, steps
+from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, observation, steps
 from server.controller.publish import route_table
 from server.controller.registry import Registry
 from server.edge.process import EdgeClient
@@ -112,6 +112,8 @@ class Controller:
         apps = await self._bounded(cluster.apps)
         seen = Seen(apps, self._scaled, tuple(self.registry.beats()), datetime.now(UTC), self.settings.start_timeout_s)
         for resource in resources:
+            if (now := observation(resource, seen)) != resource.observation and self.registry.settled:
+                await asyncio.to_thread(self.store.observe, resource, now)
             for step in steps(resource, seen):
                 try:
                     await self._take(resource, step, cluster)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from server.dialects.engine import Invocation
 from server.dialects.identity import Identity
 from server.dialects.service_model import HEADER_RULES, INVOKE, header_name
 from server.errors import BadRequest
@@ -15,6 +16,8 @@ _VARIANT = header_name(INVOKE, "InvokedProductionVariant").lower().encode()
 _TARGET = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
 _SESSION = header_name(INVOKE, "SessionId", output=False).lower().encode()
 _ACCEPTS = (b"x-amzn-sagemaker-accept", b"accept")
+_SHOWN = (b"content-type", b"accept", b"x-amzn-sagemaker-", b"x-request-id")
+"""Headers, or their beginnings, that a model's own code may see."""
 REQUEST_ID = b"x-request-id"
 AMZN_REQUEST_ID = b"x-amzn-requestid"
 
@@ -28,6 +31,18 @@ class Call:
     content_type: str
     accept: str
     request_id: str
+
+    def invocation(self, body: bytes) -> Invocation:
+        """The request as a `PayloadEngine` takes it."""
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in self.headers.items()
+            if name.startswith(_SHOWN)
+        }
+        accept = next((self.headers[name] for name in _ACCEPTS if name in self.headers), b"")
+        return Invocation(
+            body, headers.get("content-type", ""), accept.decode("latin-1"), headers, self.request_id
+        )
 
     @classmethod
     def of(cls, scope: Scope) -> Call:

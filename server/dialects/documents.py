@@ -48,8 +48,16 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_object(body: bytes, max_depth: int) -> dict[str, Any]:
-    """The JSON object in `body`. Raises BadRequest for what is not UTF-8, not JSON, not an object or nested
-    deeper than `max_depth`, and for text that has no UTF-8 form (lone surrogates)."""
+    """The JSON object in `body`. Raises BadRequest as `parse_value` does, and for what is no object."""
+    document = parse_value(body, max_depth)
+    if not isinstance(document, dict):
+        raise BadRequest(f"the body must be a JSON object, not {json_type(document)}")
+    return document
+
+
+def parse_value(body: bytes, max_depth: int) -> Any:
+    """The JSON value in `body`. Raises BadRequest for what is not UTF-8, not JSON or nested deeper than
+    `max_depth`, and for text that has no UTF-8 form (lone surrogates)."""
     if deeper_than(body, max_depth):
         raise BadRequest(f"the JSON body is nested deeper than {max_depth} levels")
     try:
@@ -63,8 +71,6 @@ def parse_object(body: bytes, max_depth: int) -> dict[str, Any]:
         raise BadRequest("the JSON body is nested too deeply") from None
     except ValueError:
         raise BadRequest("the body is not valid JSON: a number has too many digits") from None
-    if not isinstance(document, dict):
-        raise BadRequest(f"the body must be a JSON object, not {json_type(document)}")
     if _SURROGATE.search(body):
         try:
             json.dumps(document, ensure_ascii=False).encode()

@@ -103,12 +103,41 @@ class ImageEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Invocation:
+    """One request as it came: a body that only the engine understands. `content_type` and `accept` are as the
+    client wrote them, "" where it did not; the names of `headers` are in lower case."""
+
+    body: bytes
+    content_type: str
+    accept: str
+    headers: Mapping[str, str]
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    body: bytes
+    content_type: str
+
+
+class PayloadEngine(Protocol):
+    """Answers bodies of whatever content type the model takes."""
+
+    async def invoke(self, invocation: Invocation) -> Answer:
+        """Raises UnsupportedMedia for a content type or Accept that it does not know, BadRequest, ModelFailed
+        or Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Engines:
-    """The faces of one replica's engine. `openai` is a mounted ASGI app that speaks `/v1/*`."""
+    """The faces of one replica's engine. `openai` is a mounted ASGI app that speaks `/v1/*`. `payload` stands
+    alone: with it, bodies are nobody's business but the engine's."""
 
     text: TextEngine | None = None
     embedding: EmbeddingEngine | None = None
     image: ImageEngine | None = None
+    payload: PayloadEngine | None = None
     openai: ASGIApp | None = None
     openai_routes: frozenset[str] = field(default_factory=frozenset)
     """Paths below `openai` that this model can answer, e.g. ``/v1/chat/completions``."""

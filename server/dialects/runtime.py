@@ -1,7 +1,8 @@
 """Invocations: SageMaker Runtime (whole and streamed) and the container contract behind it.
 
-What a body is, its keys say: `inputs` goes to the engine itself, OpenAI's keys go to the mounted OpenAI
-application (`server.dialects.openai.BY_BODY`), raw bytes with an image type go to an image engine.
+A payload engine gets every body as it came. For the others, what a body is, its keys say: `inputs` goes to the
+engine itself, OpenAI's keys go to the mounted OpenAI application (`server.dialects.openai.BY_BODY`), raw bytes with
+an image type go to an image engine.
 """
 
 from __future__ import annotations
@@ -95,13 +96,17 @@ class Runtime:
             raise endpoint_not_found(route.endpoint, self._identity)
         if route.kind is not Kind.CONTAINER:
             call.check_headers(self._identity)
-        if call.accept and not any(call.accepts(answer) for answer in ANSWERS):
+        if self._engines.payload is None and call.accept and not any(call.accepts(answer) for answer in ANSWERS):
             wanted = call.accept[:100]
             raise UnsupportedMedia(f"Accept: {wanted} cannot be answered, only application/json", field="Accept")
 
     async def _answer(
         self, call: Call, body: bytes, outlet: Outlet, scope: Scope, receive: Receive, *, streams: bool
     ) -> None:
+        if self._engines.payload is not None:
+            found = await self._engines.payload.invoke(call.invocation(body))
+            await outlet.whole(found.content_type.encode("ascii"), found.body)
+            return
         if self._engines.image is not None and _is_image(call.content_type):
             parts = await self._images(self._engines.image, [body], {}, call.request_id)
             await outlet.whole(JSON, _json(parts[0]))

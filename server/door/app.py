@@ -1,4 +1,4 @@
-"""The door: everything that is not warm inference. One list of routes."""
+"""The door: everything that is not warm inference. One list of routes, and S3 beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
+from server.control.instances import Machine
+from server.door.aws import AwsApi
 from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
 from server.door.forward import Forwarder
@@ -22,12 +25,25 @@ from server.door.scrape import Scraper
 from server.door.wake import Waker, finder
 from server.errors import BadRequest, HearthError, NotFound
 from server.launch import Launch, edge_config
+from server.objects.app import ObjectsApp
+from server.objects.app import application as object_store
+from server.objects.request import is_object_request
 from server.store.store import Store
 
-JSON_PROTOCOL = "application/x-amz-json-1.1"
+
+class Door:
+    """Hands S3's requests, which may have any path, to the object store, and all others to the routes."""
+
+    def __init__(self, routes: Starlette, objects: ObjectsApp) -> None:
+        self.routes = routes
+        self.objects = objects
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.objects if is_object_request(scope, self.objects.hosts) else self.routes
+        await app(scope, receive, send)
 
 
-def application(launch: Launch, store: Store) -> Starlette:
+def application(launch: Launch, store: Store) -> Door:
     settings = launch.settings
     control = ControlClient(launch.control_url, launch.token)
     forwarder = Forwarder(edge_config(settings).internal_socket, read_timeout_s=3600.0)
@@ -48,17 +64,20 @@ def application(launch: Launch, store: Store) -> Starlette:
                 return JSONResponse({"status": resource.status}, 503)
         return JSONResponse({"status": "ok"})
 
+    objects = object_store(settings)
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
+        await asyncio.to_thread(objects.close)
         await control.close()
         await forwarder.close()
         await scraper.close()
 
-    return Starlette(
+    routes = Starlette(
         routes=[
             Route("/", home),
-            Route("/", aws_operation, methods=["POST"]),
+            *AwsApi(store, Machine.here(settings.reserve_instances)).routes(),
             Route("/ping", ping),
             Route("/metrics", metrics),
             *Models(store).routes(),
@@ -69,20 +88,7 @@ def application(launch: Launch, store: Store) -> Starlette:
         exception_handlers={HearthError: refuse, HTTPException: refuse_route, Exception: fail},
         lifespan=lifespan,
     )
-
-
-async def aws_operation(request: Request) -> Response:
-    """Control-plane calls (AWS JSON 1.1): none is built yet, and none is pretended."""
-    target = request.headers.get("x-amz-target", "")
-    if not target:
-        raise BadRequest("A POST to / is an AWS call; it needs the header X-Amz-Target.")
-    message = f"The operation {target.rpartition('.')[2]} is not one that Hearth has."
-    return JSONResponse(
-        {"__type": "UnknownOperationException", "message": message},
-        400,
-        headers={"x-amzn-errortype": "UnknownOperationException"},
-        media_type=JSON_PROTOCOL,
-    )
+    return Door(routes, objects)
 
 
 async def refuse(request: Request, error: Exception) -> Response:

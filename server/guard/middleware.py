@@ -39,13 +39,17 @@ INVOCATIONS = (Kind.CONTAINER, Kind.RUNTIME, Kind.STREAM)
 class Guard:
     """ASGI middleware around a replica's dialects."""
 
-    def __init__(self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, *, opaque: bool = False
+    ) -> None:
+        """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
         self._app = app
         self._identity = identity
         self._limits = limits
+        self._opaque = opaque
         self._metrics = metrics
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
@@ -118,6 +122,8 @@ class Guard:
     def _check(self, route: Route, scope: Scope, body: bytes) -> None:
         """Parses and bounds JSON bodies; the dialect finds what was parsed in the scope."""
         if scope["method"] != "POST" or (route.kind is Kind.OPENAI and route.path not in OPENAI_PATHS):
+            return
+        if self._opaque and route.kind in INVOCATIONS:
             return
         media_type = _media_type(scope)
         if route.kind is Kind.OPENAI:

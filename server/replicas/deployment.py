@@ -21,6 +21,7 @@ from server.dialects.identity import Identity
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
 from server.replicas import runtimes
+from server.replicas.artifacts import Artifacts
 from server.replicas.heart import Heart
 from server.replicas.listener import Listener
 from server.replicas.output import keep_open, redirect
@@ -66,15 +67,18 @@ class Replica:
 
     async def _start(self) -> None:
         plan = self.plan
-        self.runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant))
+        artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
+        runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant, artifacts))
+        self.runtime = runtime
         identity = Identity(
             endpoint=plan.endpoint,
             variant=plan.variant.name,
             replica_id=self.replica_id,
             account=plan.home.account,
         )
-        app = dialect_app(self.runtime.engines, identity, plan.variant.limits, self.runtime.alive)
-        self.guard = Guard(app, identity, plan.variant.limits, Metrics.of(identity))
+        app = dialect_app(runtime.engines, identity, plan.variant.limits, runtime.alive)
+        opaque = runtime.engines.payload is not None
+        self.guard = Guard(app, identity, plan.variant.limits, Metrics.of(identity), opaque=opaque)
         self.port = await self.listener.serve(self.guard, plan.home.bind_host)
         self.phase, self.detail = "ready", ""
         self.heart.beat_now()

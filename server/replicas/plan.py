@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from server.objects.opening import open_storage
+from server.objects.storage import Storage
+from server.settings import Settings
 from server.spec import VariantSpec
 
 
@@ -23,6 +27,19 @@ class Home:
     """Folder for the replica's own log; on a node without it, the log stays with Ray's."""
     sampler: bool
     """Whether engines draw tokens with Hearth's kernels, unless the variant's `env` says otherwise."""
+    cache_dir: str
+    """Folder for unpacked models and the environments that their code asks for; made where it is missing."""
+    objects_dir: str
+    """Folder of the object store."""
+    objects_url: str | None
+    """The S3 that keeps the objects in place of that folder."""
+
+    def storage(self) -> Storage:
+        """Opens the object store, to read from it. Who calls it closes it."""
+        named = Settings(
+            objects_dir=Path(self.objects_dir), objects_url=self.objects_url, account=self.account, region=self.region
+        )
+        return open_storage(named, serves=False)
 
 
 @dataclass(frozen=True, slots=True)

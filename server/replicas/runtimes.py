@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,10 @@ from models.catalogue import infer_task, resolve
 from models.entry import ResolvedModel
 from server.dialects.engine import EmbeddingEngine, Engines, Generation, TextEngine
 from server.errors import BadRequest
+from server.replicas import options
+from server.replicas.artifacts import S3, Artifacts
+from server.replicas.options import HandlerOptions, PredictOptions
+from server.settings import environment
 from server.spec import Task, VariantSpec
 
 CONFIGURATION = ["config.json", "modules.json"]
@@ -33,16 +38,21 @@ class Loaded:
 
     source: str
     task: Task
+    artifacts: Artifacts
 
 
-def locate(variant: VariantSpec) -> Loaded:
-    """Finds the model and its task. Raises BadRequest when either cannot be told."""
+def locate(variant: VariantSpec, artifacts: Artifacts) -> Loaded:
+    """Finds the model and its task; what is in the object store or an archive is brought here first. Raises
+    BadRequest when either cannot be told."""
     try:
-        found = resolve(variant.model)
+        found = ResolvedModel(variant.model) if variant.model.startswith(S3) else resolve(variant.model)
+        if found.entry is None and (found.local or variant.model.startswith(S3)):
+            found = resolve(str(artifacts.folder(found.location)))
     except ValueError as error:
         raise BadRequest(str(error), field="model") from error
-    task = variant.task or found.task or _told_by_config(variant.model, found)
-    return Loaded(found.location, task)
+    named: Task | None = "handler" if variant.env.get("SAGEMAKER_PROGRAM") and found.local else None
+    task = variant.task or named or found.task or _told_by_config(variant.model, found)
+    return Loaded(found.location, task, artifacts)
 
 
 def _told_by_config(name: str, found: ResolvedModel) -> Task:
@@ -59,9 +69,9 @@ def _told_by_config(name: str, found: ResolvedModel) -> Task:
     return task
 
 
-async def start(endpoint: str, variant: VariantSpec) -> Runtime:
+async def start(endpoint: str, variant: VariantSpec, artifacts: Artifacts) -> Runtime:
     """Loads the variant's model. Takes seconds to minutes; raises what the engine raises."""
-    loaded = locate(variant)
+    loaded = await asyncio.to_thread(locate, variant, artifacts)
     return await STARTERS[loaded.task](endpoint, variant, loaded)
 
 
@@ -110,6 +120,28 @@ async def _vision(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runti
     return Runtime(Engines(image=engine), engine.alive, lambda: 0, engine.stop)
 
 
+async def _predict(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
+    from server.replicas.predictors.engine import PredictEngine
+
+    engine = await PredictEngine.start(_folder(loaded), variant, options.read(PredictOptions, variant))
+    return Runtime(Engines(payload=engine), engine.alive, lambda: 0, engine.stop)
+
+
+async def _handler(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
+    from server.replicas.handler.engine import HandlerEngine
+
+    chosen = options.read(HandlerOptions, variant)
+    engine = await HandlerEngine.start(_folder(loaded), variant, chosen, loaded.artifacts, environment())
+    return Runtime(Engines(payload=engine), engine.alive, lambda: 0, engine.stop)
+
+
+def _folder(loaded: Loaded) -> Path:
+    folder = Path(loaded.source)
+    if not folder.is_absolute():
+        raise BadRequest(f"{loaded.task} needs a folder or an archive, not the hub's {loaded.source}", field="model")
+    return folder
+
+
 STARTERS: dict[Task, Callable[[str, VariantSpec, Loaded], Awaitable[Runtime]]] = {
     "generate": _vllm,
     "embed": _vllm,
@@ -117,4 +149,6 @@ STARTERS: dict[Task, Callable[[str, VariantSpec, Loaded], Awaitable[Runtime]]] =
     "rerank": _vllm,
     "image-classification": _vision,
     "object-detection": _vision,
+    "predict": _predict,
+    "handler": _handler,
 }

@@ -9,10 +9,10 @@ from alembic.config import Config
 from sqlalchemy import Engine
 
 
-def migrate(engine: Engine) -> None:
-    """Applies what is missing of `migrations/versions`; safe to repeat."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Applies what is missing of `migrations/versions` up to `revision`; safe to repeat."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

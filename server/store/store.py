@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from server.errors import Conflict, NotFound
-from server.store.tables import ResourceRow
+from server.store.tables import FacetRow, ResourceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,101 +31,163 @@ class Resource:
     reason: str | None
     created_at: datetime
     modified_at: datetime
+    observation: Mapping[str, Any] | None = None
+    region: str = ""
+    id: int = 0
 
 
 class Store:
-    """Resources of one account and region."""
+    """Resources of one account: of all its regions, or of one (`within`). New ones go into `region`."""
 
-    def __init__(self, engine: Engine, account: str, region: str) -> None:
+    def __init__(
+        self, engine: Engine, account: str, region: str, *, bound: bool = False, session: Session | None = None
+    ) -> None:
         self.engine = engine
         self.account = account
         self.region = region
+        self._bound = bound
+        self._session = session
 
-    def create(self, kind: str, name: str, document: Mapping[str, Any], status: str) -> Resource:
-        """Raises Conflict when the name is taken."""
+    def within(self, region: str) -> Store:
+        """This store as one region sees it."""
+        return Store(self.engine, self.account, region, bound=True, session=self._session)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Store]:
+        """This store with every call in one transaction, which an exception undoes."""
+        with self.session() as session:
+            yield Store(self.engine, self.account, self.region, bound=self._bound, session=session)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """The transaction under way, or one of its own."""
+        if self._session is not None:
+            yield self._session
+            return
+        with Session(self.engine) as session, session.begin():
+            yield session
+
+    def create(
+        self,
+        kind: str,
+        name: str,
+        document: Mapping[str, Any],
+        status: str,
+        *,
+        arn: str | None = None,
+        facets: Mapping[str, str] | None = None,
+    ) -> Resource:
+        """Raises Conflict when the name is taken, in any case of its letters."""
         now = datetime.now(UTC)
         row = ResourceRow(
-            account=self.account, region=self.region, kind=kind, name=name, arn=self.arn(kind, name),
-            document=dict(document), generation=1, observed=0, status=status, reason=None,
+            account=self.account, region=self.region, kind=kind, name=name, arn=arn or self.arn(kind, name),
+            document=dict(document), generation=1, observed=0, counter=0, status=status, reason=None,
             created_at=now, modified_at=now,
         )  # fmt: skip
         try:
-            with Session(self.engine) as session, session.begin():
+            with self.session() as session:
                 session.add(row)
                 session.flush()
-                return _read(row)
+                session.add_all(FacetRow(resource_id=row.id, key=k, value=v) for k, v in (facets or {}).items())
+                session.flush()
+                return read(row)
         except IntegrityError:
             raise Conflict(f"{kind} {name!r} already exists.") from None
 
     def get(self, kind: str, name: str) -> Resource:
         """Raises NotFound."""
-        with Session(self.engine) as session:
-            row = session.scalar(self._one(kind, name))
+        with self.session() as session:
+            row = session.scalar(select(ResourceRow).where(*self._match(kind), ResourceRow.name == name))
             if row is None:
                 raise NotFound(f"{kind} {name!r} not found.")
-            return _read(row)
+            return read(row)
 
-    def find(self, kind: str) -> list[Resource]:
-        """All resources of a kind, oldest first."""
-        query = select(ResourceRow).where(
-            ResourceRow.account == self.account, ResourceRow.region == self.region, ResourceRow.kind == kind
-        )
-        with Session(self.engine) as session:
-            return [_read(row) for row in session.scalars(query.order_by(ResourceRow.created_at, ResourceRow.id))]
+    def by_arn(self, arn: str) -> Resource:
+        """By its ARN, or by one with the name in its own case. Raises NotFound."""
+        with self.session() as session:
+            row = session.scalar(
+                select(ResourceRow)
+                .where(*self._match(None), ResourceRow.arn.in_((arn, arn.lower())))
+                .order_by(ResourceRow.arn != arn)
+            )
+            if row is None:
+                raise NotFound(f"{arn} not found.")
+            return read(row)
 
-    def replace(self, current: Resource, document: Mapping[str, Any], status: str) -> Resource:
+    def find(self, kind: str, status: tuple[str, ...] = ()) -> list[Resource]:
+        """All resources of a kind (in one of the states, if any are named), oldest first."""
+        query = select(ResourceRow).where(*self._match(kind))
+        if status:
+            query = query.where(ResourceRow.status.in_(status))
+        with self.session() as session:
+            return [read(row) for row in session.scalars(query.order_by(ResourceRow.created_at, ResourceRow.id))]
+
+    def replace(
+        self,
+        current: Resource,
+        document: Mapping[str, Any],
+        status: str,
+        *,
+        facets: Mapping[str, str] | None = None,
+    ) -> Resource:
         """Asks for another document. Raises Conflict when `current` is not the newest generation."""
-        now = datetime.now(UTC)
+        values = {
+            "document": dict(document), "generation": current.generation + 1, "status": status, "reason": None,
+            "modified_at": datetime.now(UTC),
+        }  # fmt: skip
+        with self.session() as session:
+            _swap(session, update(ResourceRow).where(*_same(current)).values(**values), current)
+            if facets is not None:
+                session.execute(delete(FacetRow).where(FacetRow.resource_id == current.id))
+                session.add_all(FacetRow(resource_id=current.id, key=k, value=v) for k, v in facets.items())
+        return self.get(current.kind, current.name)
+
+    def count(self, current: Resource) -> int:
+        """Counts `current` up by one and gives its number. Raises NotFound when it is gone."""
         statement = (
             update(ResourceRow)
-            .where(*self._match(current.kind, current.name), ResourceRow.generation == current.generation)
-            .values(
-                document=dict(document),
-                generation=current.generation + 1,
-                status=status,
-                reason=None,
-                modified_at=now,
-            )
+            .where(ResourceRow.id == current.id)
+            .values(counter=ResourceRow.counter + 1)
+            .returning(ResourceRow.counter)
         )
-        self._swap(statement, current)
-        return self.get(current.kind, current.name)
+        with self.session() as session:
+            number = session.scalar(statement)
+        if number is None:
+            raise NotFound(f"{current.kind} {current.name!r} not found.")
+        return int(number)
 
     def report(self, current: Resource, status: str, reason: str | None = None) -> bool:
         """The controller's word on `current`'s generation; False when a newer one was asked for meanwhile."""
-        statement = (
-            update(ResourceRow)
-            .where(*self._match(current.kind, current.name), ResourceRow.generation == current.generation)
-            .values(status=status, reason=reason, observed=current.generation, modified_at=datetime.now(UTC))
-        )
-        with Session(self.engine) as session, session.begin():
-            return _changed(session.execute(statement)) == 1
+        values = {
+            "status": status, "reason": reason, "observed": current.generation, "modified_at": datetime.now(UTC),
+        }  # fmt: skip
+        with self.session() as session:
+            return _changed(session.execute(update(ResourceRow).where(*_same(current)).values(**values))) == 1
+
+    def observe(self, current: Resource, observation: Mapping[str, Any]) -> None:
+        """The controller's note of what is there now, whatever was asked for meanwhile."""
+        with self.session() as session:
+            session.execute(
+                update(ResourceRow).where(ResourceRow.id == current.id).values(observation=dict(observation))
+            )
 
     def remove(self, current: Resource) -> None:
-        """Forgets a resource whose removal is done."""
-        statement = delete(ResourceRow).where(
-            *self._match(current.kind, current.name), ResourceRow.generation == current.generation
-        )
-        self._swap(statement, current)
+        """Forgets a resource whose removal is done. Raises Conflict when it was changed meanwhile."""
+        with self.session() as session:
+            _swap(session, delete(ResourceRow).where(*_same(current)), current)
 
     def arn(self, kind: str, name: str) -> str:
         """SageMaker's ARN for a resource; names in ARNs are lower case there."""
-        return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind.lower()}/{name.lower()}"
+        path = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", kind).lower()
+        return f"arn:aws:sagemaker:{self.region}:{self.account}:{path}/{name.lower()}"
 
-    def _swap(self, statement: Any, current: Resource) -> None:
-        with Session(self.engine) as session, session.begin():
-            if _changed(session.execute(statement)) != 1:
-                raise Conflict(f"{current.kind} {current.name!r} was changed by someone else; try again.")
-
-    def _match(self, kind: str, name: str) -> tuple[Any, ...]:
-        return (
-            ResourceRow.account == self.account,
-            ResourceRow.region == self.region,
-            ResourceRow.kind == kind,
-            ResourceRow.name == name,
-        )
-
-    def _one(self, kind: str, name: str) -> Any:
-        return select(ResourceRow).where(*self._match(kind, name))
+    def _match(self, kind: str | None) -> tuple[Any, ...]:
+        found: list[Any] = [ResourceRow.account == self.account]
+        if self._bound:
+            found.append(ResourceRow.region == self.region)
+        if kind is not None:
+            found.append(ResourceRow.kind == kind)
+        return tuple(found)
 
 
 def connect(url: str) -> Engine:
@@ -141,15 +205,26 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _same(current: Resource) -> tuple[Any, ...]:
+    return ResourceRow.id == current.id, ResourceRow.generation == current.generation
+
+
+def _swap(session: Session, statement: Any, current: Resource) -> None:
+    if _changed(session.execute(statement)) != 1:
+        raise Conflict(f"{current.kind} {current.name!r} was changed by someone else; try again.")
+
+
 def _changed(result: Any) -> int:
     return int(result.rowcount)
 
 
-def _read(row: ResourceRow) -> Resource:
+def read(row: ResourceRow) -> Resource:
+    """A row as the rest of Hearth knows it."""
     return Resource(
         kind=row.kind, name=row.name, arn=row.arn, document=row.document, generation=row.generation,
         observed=row.observed, status=row.status, reason=row.reason,
         created_at=_utc(row.created_at), modified_at=_utc(row.modified_at),
+        observation=row.observation, region=row.region, id=row.id,
     )  # fmt: skip
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, DateTime, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+ENDPOINTS_ONLY = text("kind = 'Endpoint'")
 
 
 class Base(DeclarativeBase):
@@ -13,6 +15,7 @@ class Base(DeclarativeBase):
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         }
     )
 
@@ -21,15 +24,23 @@ class ResourceRow(Base):
     """One resource: what was asked for (`document`) and what became of it (`status`).
 
     `generation` counts changes of the document, `observed` is the generation the controller last made
-    true; only the controller writes `status`, `reason` and `observed`.
+    true; only the controller writes `reason`, `observed` and `observation`. `counter` numbers what is
+    made inside the resource (the versions of a group) and never goes back.
     """
 
     __tablename__ = "resources"
     __table_args__ = (
         UniqueConstraint("account", "region", "kind", "name"),
-        Index(None, "account", "region", "kind", "created_at"),
-        Index(None, "kind", "status"),
-    )
+        Index("uq_resources_arn", "arn", unique=True),
+        # One address answers for all regions and routes by the endpoint's name alone.
+        Index(
+            "uq_resources_endpoint_name", "account", "name", unique=True,
+            sqlite_where=ENDPOINTS_ONLY, postgresql_where=ENDPOINTS_ONLY,
+        ),
+        Index("ix_resources_created", "account", "region", "kind", "created_at", "id"),
+        Index("ix_resources_modified", "account", "region", "kind", "modified_at", "id"),
+        Index("ix_resources_status", "account", "region", "kind", "status", "id"),
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     account: Mapped[str] = mapped_column(String(12))
@@ -40,7 +51,30 @@ class ResourceRow(Base):
     document: Mapped[dict[str, object]] = mapped_column(JSON)
     generation: Mapped[int] = mapped_column(Integer, default=1)
     observed: Mapped[int] = mapped_column(Integer, default=0)
+    observation: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    counter: Mapped[int] = mapped_column(Integer, default=0)
     status: Mapped[str] = mapped_column(String(32))
     reason: Mapped[str | None] = mapped_column(Text, default=None)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     modified_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class FacetRow(Base):
+    """A value of a resource's document that lists are filtered by."""
+
+    __tablename__ = "facets"
+    __table_args__ = (Index("ix_facets_key", "key", "value", "resource_id"),)
+
+    resource_id: Mapped[int] = mapped_column(ForeignKey("resources.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(512))
+
+
+class TagRow(Base):
+    """One tag of a resource."""
+
+    __tablename__ = "tags"
+
+    resource_id: Mapped[int] = mapped_column(ForeignKey("resources.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    value: Mapped[str] = mapped_column(String(256))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.cli.container import TASKS, engine_options, gpus, settings_from_container
+from server.cli.container import settings_from_container
+from server.control.environment import TASKS, engine_options, gpus
 from server.settings import Settings, SettingsError
 from server.spec import VariantSpec
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from server.beat import Beat, Phase
-from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Step, steps
+from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Step, observation, steps
 from server.replicas.names import AppName, app_name
 from server.spec import EndpointSpec, Scaling, VariantSpec
 from server.store.store import Resource
@@ -128,3 +128,18 @@ def test_deleting_removes_the_applications_and_then_the_row() -> None:
 def test_a_restarted_ray_gets_everything_again() -> None:
     spec = endpoint()
     assert look(resource(spec, "InService"), {}, {}) == [Deploy(spec, spec.variants[0])]
+
+
+def test_what_cannot_be_run_fails_once_with_the_reason_and_starts_nothing() -> None:
+    spec = endpoint().model_copy(update={"problem": "no such image"})
+    assert look(resource(spec, "Creating")) == [Report("Failed", "no such image")]
+    assert look(resource(spec, "Failed", "no such image")) == []
+
+
+def test_an_observation_counts_ready_replicas_of_each_variant() -> None:
+    spec = endpoint(VariantSpec(name="a", model="one"), VariantSpec(name="b", model="two", weight=2.0))
+    first, second = (app_name(spec, variant) for variant in spec.variants)
+    beats = (beat(first), beat(first), beat(second, "loading"))
+    assert observation(resource(spec, "Creating"), Seen({}, {}, beats, NOW, 600.0)) == {
+        "variants": {"a": {"replicas": 2, "weight": 1.0}, "b": {"replicas": 0, "weight": 2.0}}
+    }

@@ -138,7 +138,8 @@ def test_off_leaves_vllm_s_own_and_says_so(caplog: pytest.LogCaptureFixture, mon
 
 
 def home(sampler: bool) -> Home:
-    return Home("http://127.0.0.1:1", "token", "127.0.0.1", "1", "r", 1.0, "info", "logs", sampler)
+    url = "http://127.0.0.1:1"
+    return Home(url, "token", "127.0.0.1", "1", "r", 1.0, "info", "logs", sampler, "cache", "objects", None)
 
 
 @pytest.mark.parametrize(

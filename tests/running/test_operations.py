@@ -83,6 +83,6 @@ def test_the_page_names_endpoints_and_ways_to_call_them(hearth: Hearth) -> None:
 
 
 def test_control_calls_that_are_not_built_say_so(hearth: Hearth) -> None:
-    reply = hearth.http.post("/", headers={"x-amz-target": "SageMaker.ListEndpoints"}, content=b"{}")
+    reply = hearth.http.post("/", headers={"x-amz-target": "SageMaker.ListTrainingJobs"}, content=b"{}")
     assert reply.status_code == 400
     assert reply.json()["__type"] == "UnknownOperationException"

@@ -1,0 +1,193 @@
+"""Endpoints: a configuration made real by the controller, which writes their status.
+
+Those made by `hearth deploy` or `hearth.yaml` are of the same kind: described and listed with what is known
+of them, which is no EndpointConfigName and no image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from server.control import kind as kinds
+from server.control import variants
+from server.control.endpoints import KIND as ENDPOINT
+from server.control.kind import Kind, describes, find, make
+from server.control.listing import lists
+from server.control.operations import Answer, Context, Request, operation
+from server.control.resources.endpoint_config import CHANGING
+from server.control.resources.endpoint_config import KIND as CONFIG
+from server.errors import BadRequest, Conflict, NotFound
+from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.store.store import Resource
+
+REASON = 1024
+"""Length of FailureReason in the service model."""
+
+
+def view(resource: Resource) -> dict[str, Any]:
+    document = resource.document
+    facts = document.get("sagemaker", {})
+    config = {name: facts.get(name) for name in ("EndpointConfigName", "LastDeploymentConfig")}
+    seen = (resource.observation or {}).get("variants", {})
+    return {
+        **kinds.view(resource),
+        **config,
+        "FailureReason": resource.reason[:REASON] if resource.reason else None,
+        "ProductionVariants": [
+            _variant_view(variant, facts.get("Variants", {}).get(variant["name"], {}), seen.get(variant["name"], {}))
+            for variant in document["variants"]
+        ],
+    }
+
+
+def _variant_view(variant: Mapping[str, Any], facts: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    serverless = facts.get("ServerlessConfig")
+    image = facts.get("Image")
+    return {
+        "VariantName": variant["name"],
+        "DesiredWeight": variant["weight"],
+        "CurrentWeight": seen.get("weight"),
+        "DesiredInstanceCount": None if serverless else variant["scaling"]["min_replicas"],
+        "CurrentInstanceCount": None if serverless else seen.get("replicas"),
+        "DesiredServerlessConfig": serverless,
+        "CurrentServerlessConfig": serverless if seen else None,
+        "ManagedInstanceScaling": facts.get("ManagedInstanceScaling"),
+        "RoutingConfig": facts.get("RoutingConfig"),
+        "DeployedImages": [{"SpecifiedImage": image}] if image else None,
+    }
+
+
+KIND = Kind(name=ENDPOINT, title="endpoint", initial="Creating", view=view)
+
+describes(KIND)
+lists(KIND)
+
+
+@operation
+def create_endpoint(context: Context, request: Request) -> Answer:
+    """Asks for an endpoint. One that cannot be run is made too, and fails with the reason."""
+    spec = _spec(context, request["EndpointName"], request["EndpointConfigName"])
+    spec = _deployed_with(spec, request.get("DeploymentConfig"))
+    return view(make(context, KIND, spec.name, spec.model_dump(mode="json"), request))
+
+
+@operation
+def update_endpoint(context: Context, request: Request) -> Answer:
+    """Asks for another configuration. One that cannot be run is refused, and the endpoint goes on as it is."""
+    current = _changeable(context, request["EndpointName"])
+    old = EndpointSpec.model_validate(current.document)
+    spec = _spec(context, current.name, request["EndpointConfigName"])
+    if spec.problem is not None:
+        raise BadRequest(f"Endpoint {current.name} cannot be run with {request['EndpointConfigName']}: {spec.problem}")
+    if request.get("RetainAllVariantProperties"):
+        dropped = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", ())}
+        spec = _retained(spec, old, dropped)
+    deployment = request.get("DeploymentConfig")
+    if deployment is None and request.get("RetainDeploymentConfig"):
+        deployment = old.sagemaker.get("LastDeploymentConfig")
+    spec = _deployed_with(spec, deployment)
+    return view(context.store.replace(current, spec.model_dump(mode="json"), "Updating"))
+
+
+@operation
+def update_endpoint_weights_and_capacities(context: Context, request: Request) -> Answer:
+    """Asks for other shares of traffic and other numbers of replicas, of the replicas that are there."""
+    current = _changeable(context, request["EndpointName"])
+    spec = EndpointSpec.model_validate(current.document)
+    wanted = {each["VariantName"]: each for each in request["DesiredWeightsAndCapacities"]}
+    unknown = set(wanted) - {variant.name for variant in spec.variants}
+    if unknown:
+        raise NotFound(f'Could not find variant "{min(unknown)}" of endpoint "{current.arn}".')
+    changed = tuple(_resized(spec, variant, wanted.get(variant.name, {})) for variant in spec.variants)
+    facts: Any = dict(spec.sagemaker)
+    for name, each in wanted.items():
+        if update := each.get("ServerlessUpdateConfig"):
+            remembered = facts["Variants"][name]
+            merged = {**remembered["ServerlessConfig"], **update}
+            facts["Variants"] = {**facts["Variants"], name: {**remembered, "ServerlessConfig": merged}}
+    document = _valid({**spec.model_dump(mode="json"), "variants": changed, "sagemaker": facts})
+    return view(context.store.replace(current, document, "Updating"))
+
+
+@operation
+def delete_endpoint(context: Context, request: Request) -> Answer:
+    """Asks for an endpoint's removal, whatever state it is in; again while it goes changes nothing."""
+    while (current := find(context, KIND, request["EndpointName"])).status != "Deleting":
+        with contextlib.suppress(Conflict):  # another change came first; it goes too
+            context.store.replace(current, current.document, "Deleting")
+    return {}
+
+
+def _spec(context: Context, name: str, config_name: str) -> EndpointSpec:
+    config = find(context, CONFIG, config_name)
+    return variants.endpoint(context.store, name, config.name, config.document, context.machine)
+
+
+def _changeable(context: Context, name: str) -> Resource:
+    current = find(context, KIND, name)
+    if current.status in (*CHANGING, "Deleting"):
+        raise BadRequest(f'Cannot update in-progress endpoint "{current.arn}": it is {current.status}.')
+    return current
+
+
+def _deployed_with(spec: EndpointSpec, deployment: Any) -> EndpointSpec:
+    """Replicas are replaced all at once, when the new ones are ready; another way must not be promised."""
+    if deployment is None:
+        return spec
+    routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
+    if routing.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE" or "RollingUpdatePolicy" in deployment:
+        raise BadRequest("DeploymentConfig: only blue/green with ALL_AT_ONCE can be run.", field="deploymentConfig")
+    if deployment.get("AutoRollbackConfiguration", {}).get("Alarms"):
+        raise BadRequest("DeploymentConfig: rollback by alarms cannot be run.", field="autoRollbackConfiguration")
+    return spec.model_copy(update={"sagemaker": {**spec.sagemaker, "LastDeploymentConfig": deployment}})
+
+
+def _retained(spec: EndpointSpec, old: EndpointSpec, dropped: set[str]) -> EndpointSpec:
+    """`spec` with the weights and numbers of replicas that its variants had before."""
+    before = {variant.name: variant for variant in old.variants}
+    kept = []
+    for variant in spec.variants:
+        was = before.get(variant.name, variant)
+        weight = variant.weight if "DesiredWeight" in dropped else was.weight
+        counted = "DesiredInstanceCount" not in dropped and not (_serverless(spec, was) or _serverless(old, was))
+        scaling = was.scaling if counted else variant.scaling
+        kept.append(variant.model_copy(update={"weight": weight, "scaling": scaling}))
+    return spec.model_copy(update={"variants": tuple(kept)})
+
+
+def _serverless(spec: EndpointSpec, variant: VariantSpec) -> Any:
+    """Its ServerlessConfig; None for one on instances."""
+    facts: Any = spec.sagemaker.get("Variants", {})
+    return facts.get(variant.name, {}).get("ServerlessConfig")
+
+
+def _resized(spec: EndpointSpec, variant: VariantSpec, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    document = variant.model_dump(mode="json")
+    document["weight"] = wanted.get("DesiredWeight", variant.weight)
+    serverless = _serverless(spec, variant)
+    if "DesiredInstanceCount" in wanted:
+        if serverless:
+            raise BadRequest(f"Variant {variant.name} is serverless; it has no DesiredInstanceCount.")
+        document["scaling"] |= _count(variant.scaling, wanted["DesiredInstanceCount"])
+    if "ServerlessUpdateConfig" in wanted:
+        if not serverless:
+            raise BadRequest(f"Variant {variant.name} is not serverless; it has no ServerlessUpdateConfig.")
+        document["scaling"] = variants.serverless_scaling({**serverless, **wanted["ServerlessUpdateConfig"]})
+    return document
+
+
+def _count(scaling: Scaling, count: int) -> dict[str, int]:
+    """A fixed number stays one; a range keeps its upper end unless the number is beyond it."""
+    fixed = scaling.min_replicas == scaling.max_replicas
+    return {"min_replicas": count, "max_replicas": max(1, count, 0 if fixed else scaling.max_replicas)}
+
+
+def _valid(document: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return EndpointSpec.model_validate(document).model_dump(mode="json")
+    except ValidationError as error:
+        raise BadRequest("; ".join(problem["msg"] for problem in error.errors())) from None

@@ -1,0 +1,61 @@
+"""Endpoint configurations: production variants and what they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from server.control.kind import Kind, creates, deletes, describes, find
+from server.control.listing import lists
+from server.control.operations import Context, Request
+from server.control.resources.model import KIND as MODEL
+from server.errors import BadRequest, InUse
+from server.store.store import Resource
+
+KIND = Kind(name="EndpointConfig", title="endpoint configuration")
+
+CHANGING = ("Creating", "Updating")
+
+
+def _check(context: Context, request: Request) -> None:
+    every = [*request["ProductionVariants"], *request.get("ShadowProductionVariants", ())]
+    names = [variant["VariantName"] for variant in every]
+    if len(set(names)) != len(names):
+        raise BadRequest(f"Variant names must be unique; got {', '.join(names)}.", field="productionVariants")
+    for variant in every:
+        _check_variant(context, variant, "ExecutionRoleArn" in request)
+
+
+def _check_variant(context: Context, variant: Mapping[str, Any], components: bool) -> None:
+    name = variant["VariantName"]
+    if "ModelName" in variant:
+        find(context, MODEL, variant["ModelName"])
+    elif not components:
+        raise BadRequest(f"Variant {name} needs a ModelName.", field="modelName")
+    if ("ServerlessConfig" in variant) == ("InstanceType" in variant or "InstancePools" in variant):
+        raise BadRequest(f"Variant {name} needs either InstanceType or ServerlessConfig.", field="instanceType")
+    serverless = variant.get("ServerlessConfig", {})
+    if serverless and "InitialInstanceCount" in variant:
+        raise BadRequest(f"Variant {name} is serverless; it has no InitialInstanceCount.", field="initialInstanceCount")
+    if serverless.get("ProvisionedConcurrency", 0) > serverless.get("MaxConcurrency", 0):
+        raise BadRequest(
+            f"Variant {name}: ProvisionedConcurrency is above MaxConcurrency.", field="provisionedConcurrency"
+        )
+    managed = variant.get("ManagedInstanceScaling", {})
+    if managed.get("MinInstanceCount", 0) > managed.get("MaxInstanceCount", float("inf")):
+        raise BadRequest(f"Variant {name}: MinInstanceCount is above MaxInstanceCount.", field="minInstanceCount")
+
+
+def _unused(context: Context, config: Resource) -> None:
+    for endpoint in context.store.find("Endpoint", CHANGING):
+        if endpoint.document.get("sagemaker", {}).get("EndpointConfigName") == config.name:
+            raise InUse(
+                f'Cannot delete endpoint configuration "{config.arn}": endpoint "{endpoint.arn}" is '
+                f"{endpoint.status} with it."
+            )
+
+
+creates(KIND, _check)
+describes(KIND)
+lists(KIND)
+deletes(KIND, _unused)

@@ -1,0 +1,83 @@
+"""An S3 request as it arrived, and how it is told from Hearth's other traffic."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from starlette.types import Scope
+
+from server.objects.errors import ObjectError
+
+MAX_HEADER_BYTES = 16 * 1024
+
+_SIGNED = re.compile(r"\bCredential=[^,]*/s3/aws4_request\b")
+_OLD_QUERY = {"AWSAccessKeyId", "Signature", "Expires"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    bucket: str
+    """Empty: the service itself."""
+    key: str
+    """Empty: the bucket itself."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """By name in lower case; values as Latin-1, several of one name joined by a comma."""
+    path: str
+
+
+def is_object_request(scope: Scope, hosts: Iterable[str] = ()) -> bool:
+    """Whether `scope` is S3's: signed for it, presigned, or sent to ``BUCKET.HOST`` for one of `hosts`.
+
+    An unsigned path-style request is not: nothing would tell it from any other path.
+    """
+    if scope["type"] != "http":
+        return False
+    headers = _headers(scope)
+    authorization = headers.get("authorization", "")
+    if _SIGNED.search(authorization) or authorization.startswith("AWS "):
+        return True
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    if query.get("X-Amz-Credential", "").endswith("/s3/aws4_request") or query.keys() >= _OLD_QUERY:
+        return True
+    return bool(_bucket_of_host(headers.get("host", ""), hosts))
+
+
+def read_request(scope: Scope, hosts: Iterable[str]) -> Request:
+    """Raises InvalidURI for an address that is no UTF-8, RequestHeaderSectionTooLarge."""
+    size = sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > MAX_HEADER_BYTES:
+        raise ObjectError("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(MAX_HEADER_BYTES))
+    headers = _headers(scope)
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    try:
+        path = unquote_to_bytes(raw.partition(b"?")[0]).decode()
+        text = scope["query_string"].decode("ascii")
+        query = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100))
+    except (UnicodeDecodeError, ValueError):
+        raise ObjectError("InvalidURI") from None
+    bucket = _bucket_of_host(headers.get("host", ""), hosts)
+    key = path[1:]
+    if not bucket:
+        bucket, _, key = key.partition("/")
+    return Request(scope["method"], bucket, key, query, headers, path)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        field, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[field] = f"{headers[field]},{text}" if field in headers else text
+    return headers
+
+
+def _bucket_of_host(host: str, hosts: Iterable[str]) -> str:
+    name = re.sub(r":\d+$", "", host).lower()
+    for base in hosts:
+        if name.endswith(f".{base}") and name != base:
+            return name.removesuffix(f".{base}").removesuffix(".s3")
+    return ""

@@ -1,0 +1,93 @@
+"""Who sends a request. The one place where an S3 signature is, or is not, verified.
+
+`LooseGate` is what a Hearth on loopback uses: any credentials do, but a presigned URL ends when it says so.
+A gate that verifies signatures has the same method; `server.objects.app.application` takes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from server.objects.errors import ObjectError
+from server.objects.request import Request
+
+LONGEST_PRESIGNED_S = 7 * 24 * 3600
+_SKEW = timedelta(minutes=15)
+_CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    access_key: str
+
+
+class Gate(Protocol):
+    def admit(self, request: Request) -> Caller:
+        """The caller of `request`. Raises AccessDenied or AuthorizationQueryParametersError."""
+        ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LooseGate:
+    """Any credentials; unsigned requests are refused, presigned ones end in time."""
+
+    now: Callable[[], datetime] = _now
+
+    def admit(self, request: Request) -> Caller:
+        query = request.query
+        if "X-Amz-Signature" in query or "X-Amz-Credential" in query:
+            return self._presigned(request)
+        if "Signature" in query and "AWSAccessKeyId" in query:
+            self._end(_instant(query.get("Expires", "")))
+            return Caller(query["AWSAccessKeyId"])
+        authorization = request.headers.get("authorization", "")
+        if found := _CREDENTIAL.search(authorization):
+            return Caller(found[1])
+        if authorization.startswith("AWS "):
+            return Caller(authorization[4:].partition(":")[0])
+        raise ObjectError("AccessDenied", "Access Denied: the request is not signed.")
+
+    def _presigned(self, request: Request) -> Caller:
+        query = request.query
+        wanted = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
+                  "X-Amz-Signature")  # fmt: skip
+        if missing := [name for name in wanted if not query.get(name)]:
+            raise _malformed(f"A presigned URL needs {', '.join(wanted)}; {', '.join(missing)} is missing.")
+        if query["X-Amz-Algorithm"] != "AWS4-HMAC-SHA256":
+            raise _malformed("X-Amz-Algorithm only supports AWS4-HMAC-SHA256.")
+        expires = query["X-Amz-Expires"]
+        if not re.fullmatch(r"\d{1,7}", expires) or not 1 <= int(expires) <= LONGEST_PRESIGNED_S:
+            raise _malformed(f"X-Amz-Expires must be a number of seconds from 1 to {LONGEST_PRESIGNED_S} (a week).")
+        try:
+            start = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            raise _malformed("X-Amz-Date must be in the ISO8601 Long Format yyyyMMdd'T'HHmmss'Z'.") from None
+        if start > self.now() + _SKEW:
+            raise ObjectError("AccessDenied", "Request is not valid yet")
+        self._end(start + timedelta(seconds=int(expires)))
+        return Caller(query["X-Amz-Credential"].partition("/")[0])
+
+    def _end(self, end: datetime) -> None:
+        now = self.now()
+        if now > end:
+            raise ObjectError(
+                "AccessDenied", "Request has expired", Expires=end.isoformat(), ServerTime=now.isoformat()
+            )
+
+
+def _malformed(message: str) -> ObjectError:
+    return ObjectError("AuthorizationQueryParametersError", message)
+
+
+def _instant(text: str) -> datetime:
+    if not re.fullmatch(r"\d{1,11}", text):
+        raise ObjectError("AccessDenied", "Invalid date (should be seconds since epoch)", Expires=text)
+    return datetime.fromtimestamp(int(text), UTC)

@@ -1,0 +1,210 @@
+"""A customer's code as an engine: worker processes, and what becomes of requests when one is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from server.dialects.engine import Answer, Invocation
+from server.errors import HearthError, ModelFailed, Unavailable
+from server.replicas.artifacts import Artifacts
+from server.replicas.handler import environment as environments
+from server.replicas.handler import program as programs
+from server.replicas.handler.process import Launch, Lost, Worker
+from server.replicas.options import HandlerOptions
+from server.spec import VariantSpec
+
+log = structlog.get_logger(__name__)
+
+MAX_LOST = 5
+"""Workers lost one after another, without an answer between, before the replica calls itself dead."""
+BACKOFF_S = 0.1
+"""Pause before the second restart in a row; doubles with each."""
+OURS = ("HEARTH_", "RAY_", "SERVE_")
+"""Beginnings of variables that are about Hearth, not about the customer's code."""
+
+
+@dataclass(slots=True)
+class _Job:
+    invocation: Invocation
+    answer: asyncio.Future[Answer]
+
+
+class HandlerEngine:
+    """A `PayloadEngine`: hands each body to a free worker. A worker that dies or hangs costs the request that it
+    had; what waits goes to the worker that replaces it.
+    """
+
+    def __init__(self, launch: Launch, workers: list[Worker], timeout_s: float) -> None:
+        self._launch = launch
+        self._timeout_s = timeout_s
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._lost = 0
+        self._dead: str | None = None
+        self._workers: dict[int, Worker] = dict(enumerate(workers))
+        self._slots = [asyncio.create_task(self._serve(slot), name=f"handler {slot}") for slot in self._workers]
+
+    @classmethod
+    async def start(cls, folder: Path, variant: VariantSpec, options: HandlerOptions, artifacts: Artifacts,
+                    environ: Mapping[str, str]) -> HandlerEngine:  # fmt: skip
+        """Installs what the code requires, starts the workers and loads the model in each.
+
+        Raises BadRequest for a folder or requirements that cannot be, ModelFailed with what `model_fn` raised.
+        """
+        program = await asyncio.to_thread(programs.find, folder, options, artifacts)
+        given = worker_environment(program, variant, options, environ)
+        python = await asyncio.to_thread(
+            environments.python_for, program, artifacts.environments, given, options.install_timeout_s
+        )
+        launch = Launch(
+            python, program, given, options.default_accept, options.max_answer_bytes, options.start_timeout_s
+        )
+        starting = [asyncio.create_task(Worker.start(launch)) for _ in range(options.workers)]
+        try:
+            workers = await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            for outcome in await asyncio.gather(*starting, return_exceptions=True):
+                if isinstance(outcome, Worker):
+                    await outcome.kill()
+            raise
+        return cls(launch, workers, options.timeout_s or variant.limits.request_timeout_s)
+
+    async def invoke(self, invocation: Invocation) -> Answer:
+        """See `PayloadEngine`. A request that is cancelled while a worker has it is still finished there."""
+        if self._dead is not None:
+            raise Unavailable(self._dead)
+        job = _Job(invocation, asyncio.get_running_loop().create_future())
+        self._jobs.put_nowait(job)
+        return await job.answer
+
+    def alive(self) -> bool:
+        return self._dead is None
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.pid for worker in self._workers.values()]
+
+    async def stop(self) -> None:
+        """Refuses what waits and ends the workers. May be called twice."""
+        self._die("the replica is stopping")
+        for task in self._slots:
+            task.cancel()
+        await asyncio.gather(*self._slots, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        self._workers.clear()
+
+    async def _serve(self, slot: int) -> None:
+        try:
+            await self._serve_until_dead(slot)
+        except Exception as error:
+            log.error("a slot for workers is lost", exc_info=error)
+            self._die(f"the replica cannot run the model's code: {type(error).__name__}")
+
+    async def _serve_until_dead(self, slot: int) -> None:
+        while self._dead is None:
+            worker = self._workers[slot]
+            job = await self._next_job(worker)
+            try:
+                if job is None:
+                    raise Lost(f"an idle worker is gone: {await worker.ended()}")
+                await self._answer(worker, job)
+            except Lost as lost:
+                log.error("worker lost", pid=worker.pid, error=str(lost))
+                await worker.kill()
+                await self._replace(slot)
+
+    async def _next_job(self, worker: Worker) -> _Job | None:
+        """The next request that somebody still waits for; None when the worker has ended meanwhile."""
+        ended = asyncio.create_task(worker.ended())
+        try:
+            while not ended.done():
+                getting = asyncio.create_task(self._jobs.get())
+                try:
+                    await asyncio.wait((getting, ended), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not getting.done():
+                        getting.cancel()
+                if getting.done() and not getting.cancelled():
+                    job = getting.result()
+                    if ended.done():
+                        self._jobs.put_nowait(job)
+                    elif not job.answer.done():
+                        return job
+            return None
+        finally:
+            ended.cancel()
+
+    async def _answer(self, worker: Worker, job: _Job) -> None:
+        """Raises Lost after the request was told."""
+        try:
+            answer = await worker.ask(job.invocation, self._timeout_s)
+        except HearthError as error:
+            self._lost = 0
+            _settle(job, error)
+        except Lost as lost:
+            _settle(job, ModelFailed(str(lost)))
+            raise
+        except BaseException:
+            _settle(job, Unavailable("the replica is stopping"))
+            raise
+        else:
+            self._lost = 0
+            _settle(job, answer)
+
+    async def _replace(self, slot: int) -> None:
+        """A new worker for the slot; the replica is dead when there can be none."""
+        while self._dead is None:
+            self._lost += 1
+            if self._lost > MAX_LOST:
+                self._die(f"the model's code was lost {self._lost} times without an answer between; see the log")
+                return
+            if self._lost > 1:
+                await asyncio.sleep(BACKOFF_S * 2 ** (self._lost - 2))
+            try:
+                self._workers[slot] = await Worker.start(self._launch)
+                return
+            except (ModelFailed, OSError) as error:
+                log.error("worker cannot be restarted", error=str(error), lost=self._lost)
+
+    def _die(self, why: str) -> None:
+        self._dead = self._dead or why
+        while not self._jobs.empty():
+            _settle(self._jobs.get_nowait(), Unavailable(self._dead))
+
+
+def _settle(job: _Job, outcome: Answer | HearthError) -> None:
+    if job.answer.done():
+        return
+    if isinstance(outcome, HearthError):
+        job.answer.set_exception(outcome)
+    else:
+        job.answer.set_result(outcome)
+
+
+def worker_environment(
+    program: programs.Program, variant: VariantSpec, options: HandlerOptions, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of a worker: this process's without what is Hearth's, the variant's, and SageMaker's `SM_*`."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(OURS) and name != "PYTHONPATH"}
+    cpus = max(1, int(variant.resources.num_cpus or os.cpu_count() or 1))
+    return {
+        **kept,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variant.env,
+        "SM_MODEL_DIR": str(program.model_dir),
+        "SM_NUM_CPUS": str(cpus),
+        "SM_NUM_GPUS": str(int(variant.resources.num_gpus + 0.999)),
+        "SAGEMAKER_PROGRAM": program.file.name,
+        "SAGEMAKER_SUBMIT_DIRECTORY": str(program.code_dir),
+        "SAGEMAKER_MODEL_SERVER_WORKERS": str(options.workers),
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": options.default_accept,
+    }
