@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import psutil
 import structlog
 
 from server.settings import environment
@@ -22,6 +23,12 @@ log = structlog.get_logger(__name__)
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
 """vLLM's own variable: the cores to bind the engine's threads to. Not set: as many threads as vLLM would bind, bound
 to none, so that several engines on one machine share its cores."""
+
+KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+"""vLLM's own variable: GiB of KV cache. Not set, and no option either: vLLM would ask for 92 % of the machine's memory
+and refuse to start beside anything else that needs some; Hearth gives each engine a share of what is free."""
+KV_SHARE = 4
+"""One part in so many of the memory that is available when the engine starts."""
 
 
 def choose(engine_args: Any) -> None:
@@ -34,9 +41,23 @@ def choose(engine_args: Any) -> None:
     if engine_args.dtype == "auto" and not computes_bfloat16():
         log.info("computing in float32: this CPU has no instructions for bfloat16", engine_option="dtype")
         engine_args.dtype = "float32"
+    if _leaves_memory_open(engine_args):
+        share = psutil.virtual_memory().available // KV_SHARE
+        log.info("memory for the KV cache", bytes=share, engine_option="kv-cache-memory-bytes")
+        engine_args.kv_cache_memory_bytes = share
     workers = engine_args.tensor_parallel_size * engine_args.pipeline_parallel_size * engine_args.data_parallel_size
     if workers == 1 and engine_args.distributed_executor_backend is None:
         engine_args.distributed_executor_backend = UniProcExecutor  # by its name, "uni", vLLM would make it "mp"
+
+
+def _leaves_memory_open(engine_args: Any) -> bool:
+    """Whether neither an option nor vLLM's variable says how much memory the KV cache may have."""
+    unsaid = type(engine_args).gpu_memory_utilization
+    return (
+        KV_SPACE not in environment()
+        and engine_args.kv_cache_memory_bytes is None
+        and engine_args.gpu_memory_utilization == unsaid
+    )
 
 
 def computes_bfloat16() -> bool:

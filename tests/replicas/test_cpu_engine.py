@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 
 from server.replicas import cpu_engine
@@ -20,6 +22,8 @@ class Arguments:
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
     distributed_executor_backend: object = None
+    kv_cache_memory_bytes: int | None = None
+    gpu_memory_utilization: float = 0.92
 
 
 @dataclass
@@ -47,6 +51,25 @@ def test_what_the_options_say_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = Arguments(dtype="bfloat16", distributed_executor_backend="mp")
     cpu_engine.choose(arguments)
     assert (arguments.dtype, arguments.distributed_executor_backend) == ("bfloat16", "mp")
+
+
+def test_the_kv_cache_takes_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's default is nearly all memory there is, which no second engine would find free."""
+    monkeypatch.delenv(cpu_engine.KV_SPACE, raising=False)
+    arguments = Arguments()
+    cpu_engine.choose(arguments)
+    assert arguments.kv_cache_memory_bytes is not None
+    assert 0 < arguments.kv_cache_memory_bytes < psutil.virtual_memory().total // 2
+
+
+@pytest.mark.parametrize("said", [{"gpu_memory_utilization": 0.5}, {"kv_cache_memory_bytes": 10}, {}])
+def test_memory_that_is_said_stays(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]) -> None:
+    monkeypatch.delenv(cpu_engine.KV_SPACE, raising=False)
+    if not said:
+        monkeypatch.setenv(cpu_engine.KV_SPACE, "1")
+    arguments = Arguments(**said)
+    cpu_engine.choose(arguments)
+    assert arguments.kv_cache_memory_bytes == said.get("kv_cache_memory_bytes")
 
 
 def test_one_worker_runs_in_the_engine_s_process_and_several_do_not() -> None:
