@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import psutil
 import structlog
 
 from server.settings import environment
@@ -42,7 +41,7 @@ def choose(engine_args: Any) -> None:
         log.info("computing in float32: this CPU has no instructions for bfloat16", engine_option="dtype")
         engine_args.dtype = "float32"
     if _leaves_memory_open(engine_args):
-        share = psutil.virtual_memory().available // KV_SHARE
+        share = _free_memory() // KV_SHARE
         log.info("memory for the KV cache", bytes=share, engine_option="kv-cache-memory-bytes")
         engine_args.kv_cache_memory_bytes = share
     workers = engine_args.tensor_parallel_size * engine_args.pipeline_parallel_size * engine_args.data_parallel_size
@@ -58,6 +57,13 @@ def _leaves_memory_open(engine_args: Any) -> bool:
         and engine_args.kv_cache_memory_bytes is None
         and engine_args.gpu_memory_utilization == unsaid
     )
+
+
+def _free_memory() -> int:
+    """Bytes that vLLM will find free for this engine: of its memory node, within the limit of a container."""
+    from vllm.utils.cpu_resource_utils import get_allowed_cpu_list, get_memory_node_info
+
+    return int(get_memory_node_info(get_allowed_cpu_list()[0].numa_node).available_memory)
 
 
 def computes_bfloat16() -> bool:

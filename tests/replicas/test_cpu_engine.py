@@ -62,6 +62,18 @@ def test_the_kv_cache_takes_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPa
     assert 0 < arguments.kv_cache_memory_bytes < psutil.virtual_memory().total // 2
 
 
+def test_the_share_is_of_what_a_container_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.utils import cpu_resource_utils
+
+    monkeypatch.delenv(cpu_engine.KV_SPACE, raising=False)
+    monkeypatch.setattr(cpu_resource_utils, "get_cgroup_memory_limit", lambda: 3 << 30)
+    monkeypatch.setattr(cpu_resource_utils, "get_cgroup_memory_usage", lambda: 1 << 30)
+    arguments = Arguments()
+    cpu_engine.choose(arguments)
+    assert arguments.kv_cache_memory_bytes is not None
+    assert 0 < arguments.kv_cache_memory_bytes <= (2 << 30) // cpu_engine.KV_SHARE
+
+
 @pytest.mark.parametrize("said", [{"gpu_memory_utilization": 0.5}, {"kv_cache_memory_bytes": 10}, {}])
 def test_memory_that_is_said_stays(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]) -> None:
     monkeypatch.delenv(cpu_engine.KV_SPACE, raising=False)
