@@ -52,10 +52,12 @@ serve: python
 
 test: setup
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-fast
+	@$(BIN)/python -m pytest -m running
 
+# Each worker has its own core; the tests of the running server, which use all cores, come after them.
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not running"
+	@$(BIN)/python -m pytest -m "not running" -n logical --maxprocesses 4
 
 check: setup
 	$(BIN)/ruff check $(CODE)

@@ -15,6 +15,7 @@ function (`server.dialects.errors`), so a status or a code is decided here and n
     │   └── InUse              409  something else needs the resource
     ├── LimitExceeded          400  there would be more of something than is allowed
     ├── Forbidden              403
+    ├── Refusal                ...  a code that one AWS service has for itself
     ├── Throttled              429  a queue is full; carries Retry-After
     ├── NotReady               503  the endpoint exists but did not become ready in time
     ├── Unavailable            503  no replica could answer; safe to retry
@@ -89,6 +90,15 @@ class InUse(Conflict):
 class Forbidden(HearthError):
     status = 403
     code = "AccessDenied"
+
+
+class Refusal(HearthError):
+    """An error under the very name that a service's model gives it, such as MalformedPolicyDocumentException."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400, field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.code = code
+        self.status = status
 
 
 class Throttled(HearthError):

@@ -1,108 +1,91 @@
-"""SageMaker's AWS JSON 1.1: one request to the operation its X-Amz-Target names, one answer or error back."""
+"""One call of an AWS service: from bytes to the operation that it names, and its answer or error back.
+
+The same for every service and protocol: read, check against the input shape, ask whether the caller may,
+run, project onto the output shape. Whatever goes wrong becomes an error that the client's SDK can read.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from server.control import service, shapes
+from server.control import shapes
+from server.control.failures import failure
 from server.control.operations import Context
 from server.control.projection import answer
+from server.control.protocols.wire import Wire
 from server.control.reply import Reply
-from server.control.resources import built
-from server.errors import (
-    BadRequest,
-    BodyTooLarge,
-    Conflict,
-    Forbidden,
-    HearthError,
-    InUse,
-    LimitExceeded,
-    NotFound,
-    RequestTimeout,
-    Throttled,
-    UnknownOperation,
-    Unreadable,
-)
+from server.control.service import Service
+from server.errors import HearthError, UnknownOperation
 
 log = structlog.get_logger(__name__)
 
-CONTENT_TYPE = "application/x-amz-json-1.1"
+
+@dataclass(slots=True)
+class Call:
+    """A call under way. `request` is there once it was read, then `result` or `error`."""
+
+    context: Context
+    service: Service
+    operation: str
+    request: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    error: HearthError | None = None
 
 
-def call(context: Context, target: str, body: bytes) -> Reply:
-    """Answers one call. Whatever goes wrong becomes an error that the client's SDK can read."""
-    name = target.removeprefix(f"{service.TARGET_PREFIX}.")
-    try:
-        return _reply(200, _answer(context, target, name, body), context)
-    except HearthError as error:
-        return failure(error, name, context)
-    except Exception:
-        log.exception("operation failed", operation=name, request_id=context.request_id)
-        return failure(HearthError("Something went wrong inside Hearth; the door's log has it."), name, context)
+Authorize = Callable[[Call], None]
+"""Asked before an operation runs, with its request checked. Raises Forbidden."""
+Observe = Callable[[Call], None]
+"""Told of every call, before its answer goes out."""
 
 
-def _answer(context: Context, target: str, name: str, body: bytes) -> Mapping[str, Any]:
-    if target != f"{service.TARGET_PREFIX}.{name}" or name not in service.OPERATIONS:
-        raise UnknownOperation(f"{target!r} names no operation of SageMaker's API.")
-    model = service.operation(name)
-    request = shapes.read(model.input_shape, parse(body))
-    function = built().get(name)
-    if function is None:
-        raise UnknownOperation(f"The operation {name} is not built in Hearth; docs/sagemaker-operations.md lists all.")
-    return answer(model.output_shape, function(context, request))
+def anyone(_call: Call) -> None:
+    """Nobody is refused."""
 
 
-def parse(body: bytes) -> Mapping[str, Any]:
-    """The body's JSON object; an empty body is an empty one. Raises Unreadable."""
-    try:
-        found = json.loads(body or b"{}", parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Unreadable("The body is not JSON.") from None
-    if not isinstance(found, dict):
-        raise Unreadable("The body must be a JSON object.")
-    return found
+def unseen(_call: Call) -> None:
+    """Nobody is told."""
 
 
-def failure(error: HearthError, name: str, context: Context) -> Reply:
-    """`error` as AWS JSON 1.1 has it."""
-    code = code_of(error, name)
-    status = 500 if code == "InternalFailure" else 413 if isinstance(error, BodyTooLarge) else 400
-    return _reply(status, {"__type": code, "message": error.message}, context, {"x-amzn-ErrorType": code})
+@dataclass(frozen=True, slots=True)
+class Dispatcher:
+    """Answers calls. `authorize` and `observe` see each of them, whatever its service."""
 
+    authorize: Authorize = anyone
+    observe: Observe = unseen
 
-def code_of(error: HearthError, name: str) -> str:
-    """The code that the service model lists for what happened; where it lists none, ValidationException."""
-    legal = service.errors(name) if name in service.OPERATIONS else frozenset()
-    for kind, codes in _CODES:
-        if isinstance(error, kind):
-            return next((code for code in codes if code in legal), codes[-1])
-    return "InternalFailure"
+    def call(self, context: Context, service: Service, operation: str, wire: Wire, body: bytes) -> Reply:
+        call = Call(context, service, operation)
+        try:
+            call.result = self._answer(call, wire, body)
+        except HearthError as error:
+            call.error = error
+        except Exception:
+            log.exception("operation failed", operation=operation, request_id=context.request_id)
+            call.error = HearthError("Something went wrong inside Hearth; the door's log has it.")
+        return self._end(call, wire)
 
+    def refuse(self, context: Context, service: Service, operation: str, wire: Wire, error: HearthError) -> Reply:
+        """The answer to a call that failed before it could be read."""
+        return self._end(Call(context, service, operation, error=error), wire)
 
-_CODES: tuple[tuple[type[HearthError], tuple[str, ...]], ...] = (
-    (UnknownOperation, ("UnknownOperationException",)),
-    (Unreadable, ("SerializationException",)),
-    (BodyTooLarge, ("RequestEntityTooLargeException",)),
-    (RequestTimeout, ("RequestTimeoutException",)),
-    (Throttled, ("ThrottlingException",)),
-    (Forbidden, ("AccessDeniedException",)),
-    (NotFound, ("ResourceNotFound", "ValidationException")),
-    (InUse, ("ConflictException", "ResourceInUse", "ValidationException")),
-    (Conflict, ("ResourceInUse", "ConflictException", "ValidationException")),
-    (LimitExceeded, ("ResourceLimitExceeded", "ValidationException")),
-    (BadRequest, ("ValidationException",)),
-)
-"""Codes for an error, the first that is legal for the operation; the last one where none is."""
+    def _answer(self, call: Call, wire: Wire, body: bytes) -> Mapping[str, Any]:
+        service, name = call.service, call.operation
+        if name not in service.operations:
+            raise UnknownOperation(f"{name!r} names no operation of {service.name}.")
+        call.request = shapes.read(service.input(name), wire.parse(service, name, body))
+        function = service.built.get(name)
+        if function is None:
+            raise UnknownOperation(f"Hearth has no {name}; docs/sagemaker-operations.md lists the operations it has.")
+        self.authorize(call)
+        return answer(service.output(name), function(call.context, call.request))
 
-
-def _reply(status: int, body: Mapping[str, Any], context: Context, headers: Mapping[str, str] | None = None) -> Reply:
-    named = {"x-amzn-RequestId": context.request_id, "content-type": CONTENT_TYPE, **(headers or {})}
-    return Reply(status, json.dumps(body, ensure_ascii=False).encode() if body else b"", named)
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(text)
+    def _end(self, call: Call, wire: Wire) -> Reply:
+        self.observe(call)
+        request_id = call.context.request_id
+        if call.error is None:
+            return wire.answer(call.service, call.operation, call.result or {}, request_id)
+        return wire.failure(call.service, failure(call.error, call.service, call.operation), request_id)

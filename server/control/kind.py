@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from server.control.operations import Answer, Context, Request, register
+from server.control.operations import Answer, Context, Request
+from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, Conflict, NotFound
+from server.identity.principal import root_arn
 from server.store import tags
 from server.store.store import Resource
 
@@ -27,7 +29,7 @@ def view(resource: Resource) -> dict[str, Any]:
     """A resource as answers are projected from it."""
     kind = resource.kind
     return {
-        "CreatedBy": {"IamIdentity": {"Arn": root(resource.arn.split(":")[4])}},
+        "CreatedBy": {"IamIdentity": {"Arn": root_arn(resource.arn.split(":")[4])}},
         f"{kind}Status": resource.status,
         **resource.document,
         f"{kind}Name": resource.name,
@@ -67,11 +69,6 @@ class Kind:
     @property
     def name_member(self) -> str:
         return f"{self.name}Name"
-
-
-def root(account: str) -> str:
-    """The account itself: who every caller is until there are identities."""
-    return f"arn:aws:iam::{account}:root"
 
 
 def find(context: Context, kind: Kind, given: str) -> Resource:
@@ -126,7 +123,7 @@ def creates(kind: Kind, check: Callable[[Context, Request], None] | None = None)
             check(context, request)
         return kind.view(make(context, kind, request[kind.name_member], plain(request), request))
 
-    register(f"Create{kind.name}", create)
+    SAGEMAKER.register(f"Create{kind.name}", create)
 
 
 def describes(kind: Kind) -> None:
@@ -135,7 +132,7 @@ def describes(kind: Kind) -> None:
     def describe(context: Context, request: Request) -> Answer:
         return kind.view(find(context, kind, request[kind.name_member]))
 
-    register(f"Describe{kind.name}", describe)
+    SAGEMAKER.register(f"Describe{kind.name}", describe)
 
 
 def deletes(kind: Kind, check: Callable[[Context, Resource], None] | None = None) -> None:
@@ -149,4 +146,4 @@ def deletes(kind: Kind, check: Callable[[Context, Resource], None] | None = None
                 check(replace(context, store=store), found)
         return {}
 
-    register(f"Delete{kind.name}", delete)
+    SAGEMAKER.register(f"Delete{kind.name}", delete)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from server.control import paging, service
+from server.control import paging
 from server.control.kind import Kind
-from server.control.operations import Answer, Context, Request, register
+from server.control.operations import Answer, Context, Request
+from server.control.sagemaker import SAGEMAKER
 from server.store.listing import Query, page
 
 SIZE = 10
@@ -36,13 +37,13 @@ _ORDERS: Mapping[str, str] = {
 def lists(kind: Kind) -> None:
     """Registers List. Raises LookupError where the model has a filter or an order that nothing here serves."""
     name = f"List{kind.listed}"
-    shape = service.operation(name).input_shape
+    shape = SAGEMAKER.input(name)
     known = {*_PAGING, *_MOMENTS, "NameContains", "StatusEquals", *kind.filters}
     orders = {**_ORDERS, **(kind.orders or {})}
     unserved = set(shape.members) - known | set(_values(shape, "SortBy")) - set(orders)
     if unserved:
         raise LookupError(f"{name}: nothing serves {', '.join(sorted(unserved))}")
-    output = service.operation(name).output_shape
+    output = SAGEMAKER.output(name)
     results = next(member for member, inner in output.members.items() if inner.type_name == "list")
 
     def listing(context: Context, request: Request) -> Answer:
@@ -53,7 +54,7 @@ def lists(kind: Kind) -> None:
         token = paging.encode(found.next, purpose) if found.next is not None else None
         return {results: [kind.view(resource) for resource in found.resources], "NextToken": token}
 
-    register(name, listing)
+    SAGEMAKER.register(name, listing)
 
 
 def _conditions(kind: Kind, orders: Mapping[str, str], context: Context, request: Request) -> dict[str, Any]:

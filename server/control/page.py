@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 
 from models.catalogue import catalogue
-from server.control import service
 from server.control.images import HUB_VARIABLES, IMAGES, SHIPPED, Image
 from server.control.instances import on_aws
-from server.control.resources import built
+from server.control.resources import SAGEMAKER
+from server.control.services import SERVICES
 
 HEAD = """# SageMaker's API
 
@@ -20,20 +20,29 @@ from AWS: [sagemaker.md](sagemaker.md).
 
 
 def page() -> str:
-    return "\n".join((HEAD, *_operations(), "", *_images(), "", *_instances(), ""))
+    return "\n".join((HEAD, *_operations(), "", *_others(), "", *_images(), "", *_instances(), ""))
 
 
 def _operations() -> Iterator[str]:
-    works = sorted(built())
-    rest = sorted(service.OPERATIONS - set(works))
+    works = sorted(SAGEMAKER.built)
+    rest = sorted(SAGEMAKER.operations - set(works))
     yield "## Operations\n"
-    yield f"Of {len(service.OPERATIONS)} operations {len(works)} work. The requests of all others are checked against"
+    yield f"Of {len(SAGEMAKER.operations)} operations {len(works)} work. The requests of all others are checked against"
     yield "the service model too (`ValidationException`, `SerializationException`), then answered with"
     yield "`UnknownOperationException`.\n"
     yield "| operation | state |"
     yield "| --- | --- |"
     yield from (f"| {name} | works |" for name in works)
     yield from (f"| {name} | request is checked only |" for name in rest)
+
+
+def _others() -> Iterator[str]:
+    yield "## Other services at this address\n"
+    yield "| service | operations that work |"
+    yield "| --- | --- |"
+    for service in sorted(SERVICES.values(), key=lambda each: each.name):
+        if service is not SAGEMAKER:
+            yield f"| `{service.name}` | {', '.join(sorted(service.built))} |"
 
 
 def _images() -> Iterator[str]:
@@ -61,7 +70,7 @@ def _instances() -> Iterator[str]:
     yield "machine has them; with `reserve_instances` it reserves what the type has on AWS:\n"
     yield "| type | CPUs | cards |"
     yield "| --- | --- | --- |"
-    for instance_type in service.MODEL.shape_for("ProductionVariantInstanceType").enum:
+    for instance_type in SAGEMAKER.model.shape_for("ProductionVariantInstanceType").enum:
         found = on_aws(instance_type)
         yield f"| `{instance_type}` | {found.num_cpus:g} | {found.num_gpus:g} |"
 

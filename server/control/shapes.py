@@ -1,11 +1,12 @@
 """A request against its input shape: the right types, then every constraint, in AWS's words.
 
 `read` gives the request with only the members that the shape has and without nulls. Timestamps stay
-seconds since 1970, as they travel.
+seconds since 1970; a blob becomes bytes.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -110,6 +111,17 @@ def _read_flag(_shape: Any, value: Any) -> bool:
     return value
 
 
+def _read_blob(_shape: Any, value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise Unreadable(f"{_json_name(value)} can not be converted to a Blob")
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise Unreadable("A blob is not in base64.") from None
+
+
 _READERS: Mapping[str, Callable[[Any, Any], Any]] = {
     "structure": _read_structure,
     "list": _read_list,
@@ -121,6 +133,7 @@ _READERS: Mapping[str, Callable[[Any, Any], Any]] = {
     "double": _read_number,
     "timestamp": _read_moment,
     "boolean": _read_flag,
+    "blob": _read_blob,
 }
 
 
@@ -177,7 +190,7 @@ def constraints(shape: Any) -> list[str]:
 
 def _rules(shape: Any) -> Iterator[tuple[str, Callable[[Any], bool]]]:
     facts = shape.metadata
-    sized = shape.type_name in ("string", "list", "map")
+    sized = shape.type_name in ("string", "list", "map", "blob")
     what = "length" if sized else "value"
     if "max" in facts:
         high = facts["max"]
@@ -206,8 +219,12 @@ def _join(path: str, name: str) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "null"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_no_json)
     return f"'{text if len(text) <= SHOWN else text[:SHOWN] + '...'}'"
+
+
+def _no_json(value: Any) -> str:
+    return f"{len(value)} bytes"
 
 
 def _json_name(value: Any) -> str:

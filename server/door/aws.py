@@ -1,64 +1,101 @@
-"""The AWS services at this address that speak through `POST /`: SageMaker (JSON 1.1) and STS (query protocol)."""
+"""The AWS services at this address, whatever their protocol: JSON and query at `POST /`, CBOR below `/service`."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.control import dispatch, sts
+from server.control.dispatch import Dispatcher
 from server.control.instances import Machine
-from server.control.operations import Context
+from server.control.operations import Client, Context
+from server.control.protocols.cbor import CBOR
+from server.control.protocols.json import JSON
+from server.control.protocols.query import QUERY, form
+from server.control.protocols.wire import Wire
 from server.control.reply import Reply
 from server.control.scope import scope
-from server.errors import BadRequest, BodyTooLarge, RequestTimeout, UnknownOperation
+from server.control.service import Service
+from server.control.services import SERVICES, by_query, by_target
+from server.errors import BadRequest, BodyTooLarge, HearthError, RequestTimeout, UnknownOperation
 from server.store.store import Store
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 FORM = "application/x-www-form-urlencoded"
+MAIN = SERVICES["sagemaker"]
+"""In whose words a call that is nobody's is refused."""
 
 
 class AwsApi:
     """One address for all regions: a caller sees the region that its request is signed for."""
 
-    def __init__(self, store: Store, machine: Machine) -> None:
+    def __init__(self, store: Store, machine: Machine, dispatcher: Dispatcher | None = None) -> None:
         self._store = store
         self._machine = machine
+        self._dispatcher = dispatcher or Dispatcher()
 
     def routes(self) -> list[Route]:
-        return [Route("/", self.call, methods=["POST"])]
+        return [
+            Route("/", self.call, methods=["POST"]),
+            Route("/service/{service}/operation/{operation}", self.call, methods=["POST"]),
+        ]
 
     async def call(self, request: Request) -> Response:
         signed = scope(request.headers, request.query_params)
-        store = self._store.within(signed.region if signed else self._store.region)
-        context = Context(store, self._machine, request.headers.get("x-request-id") or str(uuid.uuid4()))
-        target = request.headers.get("x-amz-target", "")
+        context = self._context(request, signed.region if signed else "")
+        wire = _wire(request)
+        late = RequestTimeout("The body did not arrive in time.")
         try:
             body = await asyncio.wait_for(_body(request), BODY_TIMEOUT_S)
-        except BodyTooLarge as error:
-            return _response(dispatch.failure(error, target, context))
+            service, operation = _address(request, wire, signed.service if signed else "", body)
         except (TimeoutError, ClientDisconnect):
-            late = RequestTimeout("The body did not arrive in time.")
-            return _response(dispatch.failure(late, target, context))
-        if target:
-            return _response(await asyncio.to_thread(dispatch.call, context, target, body))
-        if request.headers.get("content-type", "").startswith(FORM):
-            return _response(_query(context, signed.service if signed else "", body))
-        nothing = BadRequest("A POST to / is an AWS call; it needs X-Amz-Target, or a form with an Action.")
-        return _response(dispatch.failure(nothing, target, context))
+            return self._refuse(context, wire, late)
+        except HearthError as error:
+            return self._refuse(context, wire, error)
+        return _response(await asyncio.to_thread(self._dispatcher.call, context, service, operation, wire, body))
+
+    def _context(self, request: Request, region: str) -> Context:
+        headers = request.headers
+        client = Client(headers.get("x-forwarded-for", ""), headers.get("user-agent", ""))
+        store = self._store.within(region or self._store.region)
+        return Context(store, self._machine, headers.get("x-request-id") or str(uuid.uuid4()), client=client)
+
+    def _refuse(self, context: Context, wire: Wire, error: HearthError) -> Response:
+        return _response(self._dispatcher.refuse(context, MAIN, "", wire, error))
 
 
-def _query(context: Context, service: str, body: bytes) -> Reply:
-    form = dict(parse_qsl(body.decode("utf-8", errors="replace"), keep_blank_values=True))
-    if service in ("", "sts"):
-        return sts.call(context, form)
-    message = f"Hearth does not answer for {service}, so it has no {form.get('Action', 'operation')} of it."
-    return sts.refusal(context, UnknownOperation.code, message)
+def _wire(request: Request) -> Wire:
+    if request.path_params:
+        return CBOR
+    has_form = request.headers.get("content-type", "").startswith(FORM)
+    return QUERY if has_form and "x-amz-target" not in request.headers else JSON
+
+
+def _address(request: Request, wire: Wire, signing_name: str, body: bytes) -> tuple[Service, str]:
+    """The service and operation that a call names. Raises BadRequest for what is no call, UnknownOperation for
+    one of a service that is not here."""
+    if wire is CBOR:
+        named, operation = request.path_params["service"], request.path_params["operation"]
+        return _known(by_target(named), f"{named}.{operation}"), operation
+    if wire is QUERY:
+        fields = form(body)
+        action = fields.get("Action", "")
+        return _known(by_query(signing_name, action, fields.get("Version", "")), f"{signing_name}:{action}"), action
+    target = request.headers.get("x-amz-target", "")
+    if not target:
+        raise BadRequest("A POST to / is an AWS call; it needs X-Amz-Target, or a form with an Action.")
+    prefix, _, operation = target.rpartition(".")
+    return _known(by_target(prefix), target), operation
+
+
+def _known(service: Service | None, named: str) -> Service:
+    if service is None:
+        raise UnknownOperation(f"{named!r} names no operation of a service that Hearth answers for.")
+    return service
 
 
 async def _body(request: Request) -> bytes:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from server.control import service
 from server.control.images import IMAGES, Served, repository, served
 from server.control.instances import CARDS, Machine, on_aws, reserved
+from server.control.resources import SAGEMAKER
 from server.errors import BadRequest
 from server.spec import Resources
 
@@ -99,7 +99,7 @@ def test_no_repository_is_named_twice() -> None:
 
 
 def test_every_instance_type_of_the_model_has_a_size() -> None:
-    types = service.MODEL.shape_for("ProductionVariantInstanceType").enum
+    types = SAGEMAKER.model.shape_for("ProductionVariantInstanceType").enum
     for instance_type in types:
         found = on_aws(instance_type)
         assert 1 <= found.num_cpus <= 224, instance_type

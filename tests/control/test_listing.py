@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from server.control import paging
 from server.control.kind import Kind
 from server.control.listing import lists
-from server.control.operations import register
+from server.control.resources import SAGEMAKER
 from server.errors import BadRequest
 from server.store.listing import Position
 from server.store.store import Store
@@ -153,6 +153,6 @@ def test_a_filter_that_nothing_serves_fails_at_import() -> None:
 
 def test_a_name_that_is_no_operation_fails_at_import() -> None:
     with pytest.raises(LookupError, match="no operation CreateNothing"):
-        register("CreateNothing", lambda _context, _request: {})
+        SAGEMAKER.register("CreateNothing", lambda _context, _request: {})
     with pytest.raises(LookupError, match="twice"):
-        register("CreateModel", lambda _context, _request: {})
+        SAGEMAKER.register("CreateModel", lambda _context, _request: {})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.control import service
 from server.control.page import page
-from server.control.resources import built
+from server.control.resources import SAGEMAKER
 
 FILE = Path(__file__).parents[2] / "docs" / "sagemaker-operations.md"
 
@@ -17,5 +16,5 @@ def test_the_page_is_current() -> None:
 
 def test_every_operation_is_on_it() -> None:
     rows = dict(line.strip("| ").split(" | ")[:2] for line in page().splitlines() if line.count("|") == 3)
-    assert {name for name, state in rows.items() if state == "works"} == set(built())
-    assert set(rows) >= service.OPERATIONS
+    assert {name for name, state in rows.items() if state == "works"} == set(SAGEMAKER.built)
+    assert set(rows) >= SAGEMAKER.operations

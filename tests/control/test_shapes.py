@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.control import patterns, service, shapes
-from server.control.resources import built
+from server.control import patterns, shapes
+from server.control.resources import SAGEMAKER
 from server.errors import BadRequest, Unreadable
 
-NAMES = sorted(service.OPERATIONS)
+NAMES = sorted(SAGEMAKER.operations)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:"
 UUID = "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
@@ -97,7 +97,7 @@ def unmatched(pattern: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_valid_request_passes_and_each_broken_constraint_is_named(name: str) -> None:
-    shape = service.operation(name).input_shape
+    shape = SAGEMAKER.input(name)
     if shape is None or not shape.members:
         assert shapes.read(shape, {}) == {}
         return
@@ -116,7 +116,7 @@ def test_a_valid_request_passes_and_each_broken_constraint_is_named(name: str) -
 
 
 def test_errors_are_worded_as_aws_words_them() -> None:
-    shape = service.operation("CreateEndpointConfig").input_shape
+    shape = SAGEMAKER.input("CreateEndpointConfig")
     variant = {"VariantName": "a_b", "InstanceType": "ml.none", "InitialInstanceCount": 0}
     with pytest.raises(BadRequest) as caught:
         shapes.read(shape, {"ProductionVariants": [{"VariantName": "ok"}, variant]})
@@ -138,7 +138,7 @@ def test_errors_are_worded_as_aws_words_them() -> None:
 
 
 def test_lists_maps_and_secrets() -> None:
-    shape = service.operation("CreateModel").input_shape
+    shape = SAGEMAKER.input("CreateModel")
     subnets = {"SecurityGroupIds": ["no!"], "Subnets": ["s"]}
     with pytest.raises(BadRequest) as caught:
         shapes.read(shape, {"ModelName": "m", "VpcConfig": subnets, "PrimaryContainer": {"Environment": {"1-": "x"}}})
@@ -148,7 +148,7 @@ def test_lists_maps_and_secrets() -> None:
     assert "at 'primaryContainer.environment' failed to satisfy constraint: Map keys must satisfy constraint: [" in (
         caught.value.message
     )
-    card = service.operation("CreateModelCard").input_shape
+    card = SAGEMAKER.input("CreateModelCard")
     with pytest.raises(BadRequest) as caught:
         shapes.read(card, {"ModelCardName": "c", "Content": "secret " * 20000, "ModelCardStatus": "Draft"})
     assert "secret" not in caught.value.message
@@ -171,19 +171,19 @@ def test_lists_maps_and_secrets() -> None:
     ],
 )
 def test_wrong_types_are_told_from_wrong_values(request_: dict[str, Any], words: str) -> None:
-    shape = service.operation("UpdateEndpointWeightsAndCapacities").input_shape
+    shape = SAGEMAKER.input("UpdateEndpointWeightsAndCapacities")
     with pytest.raises(Unreadable) as caught:
         shapes.read(shape, request_)
     assert words in caught.value.message
 
 
 def test_unknown_members_and_nulls_are_left_out() -> None:
-    shape = service.operation("ListModels").input_shape
+    shape = SAGEMAKER.input("ListModels")
     assert shapes.read(shape, {"NameContains": None, "Unheard": {"of": 1}, "MaxResults": 5.0}) == {"MaxResults": 5}
 
 
 def test_every_pattern_of_the_model_is_understood() -> None:
-    every = {service.MODEL.shape_for(name).metadata.get("pattern") for name in service.MODEL.shape_names} - {None}
+    every = {SAGEMAKER.model.shape_for(name).metadata.get("pattern") for name in SAGEMAKER.model.shape_names} - {None}
     assert len(every) > 200
     for pattern in every:
         patterns.compiled(pattern)
@@ -212,9 +212,9 @@ JSON = st.recursive(
 
 
 @settings(deadline=None)
-@given(st.sampled_from(sorted(built())), st.dictionaries(st.text(), JSON, max_size=3), st.data())
+@given(st.sampled_from(sorted(SAGEMAKER.built)), st.dictionaries(st.text(), JSON, max_size=3), st.data())
 def test_whatever_is_sent_is_read_or_refused(name: str, noise: dict[str, Any], data: st.DataObject) -> None:
-    shape = service.operation(name).input_shape
+    shape = SAGEMAKER.input(name)
     member = data.draw(st.sampled_from(sorted(shape.members)))
     request = {**noise, member: data.draw(JSON)}
     try:

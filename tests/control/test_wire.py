@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from server.control import service
-from server.control.dispatch import code_of
-from server.control.resources import built
+from server.control.failures import code_of
+from server.control.resources import SAGEMAKER
 from server.control.scope import Scope, scope
 from server.errors import Conflict, HearthError, InUse, LimitExceeded, NotFound, Throttled
 from tests.control.test_models import refused
@@ -93,20 +92,20 @@ def test_an_answer_to_nothing_is_empty(sagemaker: Any, address: str) -> None:
     assert (reply.status_code, reply.content) == (200, b"")
 
 
-@pytest.mark.parametrize("name", sorted(service.OPERATIONS))
+@pytest.mark.parametrize("name", sorted(SAGEMAKER.operations))
 def test_every_error_is_one_that_its_operation_may_give(name: str) -> None:
     common = {"ValidationException", "ThrottlingException", "InternalFailure"}
     for error in (NotFound("x"), Conflict("x"), InUse("x"), LimitExceeded("x"), Throttled("x"), HearthError("x")):
-        assert code_of(error, name) in common | service.errors(name)
+        assert code_of(error, SAGEMAKER, name) in common | set(SAGEMAKER.errors(name))
 
 
 def test_where_the_model_lists_an_error_it_is_given() -> None:
-    assert code_of(NotFound("x"), "DescribeTrainingJob") == "ResourceNotFound"
-    assert code_of(NotFound("x"), "DescribeEndpoint") == "ValidationException"
-    assert code_of(Conflict("x"), "CreateTrainingJob") == "ResourceInUse"
-    assert code_of(Conflict("x"), "CreateEndpoint") == "ValidationException"
-    assert code_of(InUse("x"), "DeleteModelPackageGroup") == "ConflictException"
-    assert code_of(LimitExceeded("x"), "CreateModel") == "ResourceLimitExceeded"
+    assert code_of(NotFound("x"), SAGEMAKER, "DescribeTrainingJob") == "ResourceNotFound"
+    assert code_of(NotFound("x"), SAGEMAKER, "DescribeEndpoint") == "ValidationException"
+    assert code_of(Conflict("x"), SAGEMAKER, "CreateTrainingJob") == "ResourceInUse"
+    assert code_of(Conflict("x"), SAGEMAKER, "CreateEndpoint") == "ValidationException"
+    assert code_of(InUse("x"), SAGEMAKER, "DeleteModelPackageGroup") == "ConflictException"
+    assert code_of(LimitExceeded("x"), SAGEMAKER, "CreateModel") == "ResourceLimitExceeded"
 
 
 def test_the_scope_of_a_signature() -> None:
@@ -121,4 +120,5 @@ def test_the_scope_of_a_signature() -> None:
 
 def test_what_is_built_is_what_the_issue_asks_for() -> None:
     for resource in ("Model", "EndpointConfig", "Endpoint", "ModelPackageGroup", "ModelPackage", "ModelCard"):
-        assert {f"Create{resource}", f"Describe{resource}", f"List{resource}s", f"Delete{resource}"} <= set(built())
+        every = {f"Create{resource}", f"Describe{resource}", f"List{resource}s", f"Delete{resource}"}
+        assert every <= set(SAGEMAKER.built)

@@ -1,6 +1,5 @@
 """One module per resource. Importing them registers every operation that is built."""
 
-from server.control.operations import built
 from server.control.resources import (
     endpoint,
     endpoint_config,
@@ -11,9 +10,10 @@ from server.control.resources import (
     search,
     tags,
 )
+from server.control.sagemaker import SAGEMAKER
 
 __all__ = [
-    "built",
+    "SAGEMAKER",
     "endpoint",
     "endpoint_config",
     "model",

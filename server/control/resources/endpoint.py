@@ -17,9 +17,10 @@ from server.control import variants
 from server.control.endpoints import KIND as ENDPOINT
 from server.control.kind import Kind, describes, find, make
 from server.control.listing import lists
-from server.control.operations import Answer, Context, Request, operation
+from server.control.operations import Answer, Context, Request
 from server.control.resources.endpoint_config import CHANGING
 from server.control.resources.endpoint_config import KIND as CONFIG
+from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, Conflict, NotFound
 from server.spec import EndpointSpec, Scaling, VariantSpec
 from server.store.store import Resource
@@ -67,7 +68,7 @@ describes(KIND)
 lists(KIND)
 
 
-@operation
+@SAGEMAKER.operation
 def create_endpoint(context: Context, request: Request) -> Answer:
     """Asks for an endpoint. One that cannot be run is made too, and fails with the reason."""
     spec = _spec(context, request["EndpointName"], request["EndpointConfigName"])
@@ -75,7 +76,7 @@ def create_endpoint(context: Context, request: Request) -> Answer:
     return view(make(context, KIND, spec.name, spec.model_dump(mode="json"), request))
 
 
-@operation
+@SAGEMAKER.operation
 def update_endpoint(context: Context, request: Request) -> Answer:
     """Asks for another configuration. One that cannot be run is refused, and the endpoint goes on as it is."""
     current = _changeable(context, request["EndpointName"])
@@ -93,7 +94,7 @@ def update_endpoint(context: Context, request: Request) -> Answer:
     return view(context.store.replace(current, spec.model_dump(mode="json"), "Updating"))
 
 
-@operation
+@SAGEMAKER.operation
 def update_endpoint_weights_and_capacities(context: Context, request: Request) -> Answer:
     """Asks for other shares of traffic and other numbers of replicas, of the replicas that are there."""
     current = _changeable(context, request["EndpointName"])
@@ -113,7 +114,7 @@ def update_endpoint_weights_and_capacities(context: Context, request: Request) -
     return view(context.store.replace(current, document, "Updating"))
 
 
-@operation
+@SAGEMAKER.operation
 def delete_endpoint(context: Context, request: Request) -> Answer:
     """Asks for an endpoint's removal, whatever state it is in; again while it goes changes nothing."""
     while (current := find(context, KIND, request["EndpointName"])).status != "Deleting":

@@ -9,7 +9,8 @@ from typing import Any
 from server.control import kind as kinds
 from server.control.kind import Kind, find, make, plain
 from server.control.listing import lists
-from server.control.operations import Answer, Context, Request, operation
+from server.control.operations import Answer, Context, Request
+from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, NotFound
 from server.store.listing import Query, page
 from server.store.store import Resource, Store
@@ -60,7 +61,7 @@ lists(KIND)
 lists(VERSIONS)
 
 
-@operation
+@SAGEMAKER.operation
 def create_model_card(context: Context, request: Request) -> Answer:
     _check_content(request["Content"])
     document = {**plain(request), VERSION: 1}
@@ -73,7 +74,7 @@ def create_model_card(context: Context, request: Request) -> Answer:
     return _view(card)
 
 
-@operation
+@SAGEMAKER.operation
 def describe_model_card(context: Context, request: Request) -> Answer:
     card = find(context, KIND, request["ModelCardName"])
     number = request.get(VERSION, card.document[VERSION])
@@ -88,14 +89,14 @@ def describe_model_card(context: Context, request: Request) -> Answer:
     return found
 
 
-@operation
+@SAGEMAKER.operation
 def update_model_card(context: Context, request: Request) -> Answer:
     if "Content" in request and "ModelCardStatus" in request:
         raise BadRequest("Content and ModelCardStatus cannot be updated in one call.")
     card = find(context, KIND, request["ModelCardName"])
     status = request.get("ModelCardStatus", card.status)
     document = dict(card.document)
-    document["LastModifiedBy"] = {"IamIdentity": {"Arn": kinds.root(context.account)}}
+    document["LastModifiedBy"] = {"IamIdentity": {"Arn": context.principal.arn}}
     with context.store.transaction() as store:
         if "Content" in request:
             _check_content(request["Content"])
@@ -109,7 +110,7 @@ def update_model_card(context: Context, request: Request) -> Answer:
     return _view(changed)
 
 
-@operation
+@SAGEMAKER.operation
 def delete_model_card(context: Context, request: Request) -> Answer:
     """The card and all its versions."""
     card = find(context, KIND, request["ModelCardName"])

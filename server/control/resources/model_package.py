@@ -11,8 +11,9 @@ import structlog
 from server.control import kind as kinds
 from server.control.kind import Kind, deletes, describes, find, make, plain
 from server.control.listing import lists
-from server.control.operations import Answer, Context, Request, operation
+from server.control.operations import Answer, Context, Request
 from server.control.resources.model_package_group import KIND as GROUP
+from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, Conflict, NotFound
 from server.store.listing import Query, page
 from server.store.store import Resource
@@ -72,7 +73,7 @@ lists(KIND)
 deletes(KIND)
 
 
-@operation
+@SAGEMAKER.operation
 def create_model_package(context: Context, request: Request) -> Answer:
     """A new version of a group's model, or a package by itself. The same ClientToken again answers the same package."""
     if ("ModelPackageName" in request) == ("ModelPackageGroupName" in request):
@@ -90,7 +91,7 @@ def create_model_package(context: Context, request: Request) -> Answer:
     return view(_version(context, document, request))
 
 
-@operation
+@SAGEMAKER.operation
 def update_model_package(context: Context, request: Request) -> Answer:
     """Approves, rejects or describes a package anew; what it was before is kept with it."""
     current = find(context, KIND, request["ModelPackageArn"])
@@ -106,7 +107,7 @@ def update_model_package(context: Context, request: Request) -> Answer:
         document["AdditionalInferenceSpecifications"] = _with(document, added)
     if "ModelApprovalStatus" in request:
         document["ApprovalHistory"] = [*document.get("ApprovalHistory", ()), _entry(context, request)]
-    document["LastModifiedBy"] = {"IamIdentity": {"Arn": kinds.root(context.account)}}
+    document["LastModifiedBy"] = {"IamIdentity": {"Arn": context.principal.arn}}
     changed = context.store.replace(current, document, current.status, facets=_facets(document))
     before = current.document.get("ModelApprovalStatus")
     if (now := document.get("ModelApprovalStatus")) != before:
@@ -114,7 +115,7 @@ def update_model_package(context: Context, request: Request) -> Answer:
     return view(changed)
 
 
-@operation
+@SAGEMAKER.operation
 def batch_describe_model_package(context: Context, request: Request) -> Answer:
     """Many packages at once; those that cannot be found are named apart."""
     found: dict[str, Any] = {}
@@ -155,7 +156,7 @@ def _entry(context: Context, request: Mapping[str, Any]) -> dict[str, Any]:
         "ModelApprovalStatus": request["ModelApprovalStatus"],
         "ApprovalDescription": request.get("ApprovalDescription"),
         "Time": datetime.now(UTC).timestamp(),
-        "By": kinds.root(context.account),
+        "By": context.principal.arn,
     }
 
 

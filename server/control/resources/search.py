@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from server.control import service
 from server.control.conditions import check, holds, property_type, values
 from server.control.kind import Kind
-from server.control.operations import Answer, Context, Request, operation
+from server.control.operations import Answer, Context, Request
 from server.control.paging import decode, encode, purpose
 from server.control.resources.endpoint import KIND as ENDPOINT
 from server.control.resources.model import KIND as MODEL
 from server.control.resources.model_card import KIND as CARD
 from server.control.resources.model_package import KIND as PACKAGE
 from server.control.resources.model_package_group import KIND as GROUP
+from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest
 from server.store import tags
 from server.store.listing import Position
@@ -27,7 +27,7 @@ FALLBACK = "CreationTime"
 """Sorts records that have no LastModifiedTime."""
 
 
-@operation
+@SAGEMAKER.operation
 def search(context: Context, request: Request) -> Answer:
     kind = KINDS.get(request["Resource"])
     if kind is None:
@@ -65,7 +65,7 @@ def _page(kind: Kind, found: list[tuple[str, int, dict[str, Any]]], size: int, k
 
 def _shape(kind: Kind) -> Any:
     """The shape of the kind's records."""
-    record = service.operation("Search").output_shape.members["Results"].member.members[kind.name]
+    record = SAGEMAKER.output("Search").members["Results"].member.members[kind.name]
     return record.members["Model"] if kind is MODEL else record
 
 

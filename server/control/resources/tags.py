@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from server.control.kind import tag_map
-from server.control.operations import Answer, Context, Request, operation
+from server.control.operations import Answer, Context, Request
 from server.control.paging import decode, encode, purpose
+from server.control.sagemaker import SAGEMAKER
 from server.errors import NotFound
 from server.store import tags
 from server.store.listing import Position
@@ -15,14 +16,14 @@ from server.store.store import Resource
 SIZE = 50
 
 
-@operation
+@SAGEMAKER.operation
 def add_tags(context: Context, request: Request) -> Answer:
     """Adds or overwrites; answers all tags of the resource."""
     found = _tagged(context, request["ResourceArn"])
     return {"Tags": _wire(tags.add(context.store, found, tag_map(request["Tags"])))}
 
 
-@operation
+@SAGEMAKER.operation
 def list_tags(context: Context, request: Request) -> Answer:
     found = tags.read(context.store, _tagged(context, request["ResourceArn"]))
     kept = purpose("ListTags", request["ResourceArn"])
@@ -34,7 +35,7 @@ def list_tags(context: Context, request: Request) -> Answer:
     return {"Tags": _wire(page), "NextToken": token}
 
 
-@operation
+@SAGEMAKER.operation
 def delete_tags(context: Context, request: Request) -> Answer:
     tags.remove(context.store, _tagged(context, request["ResourceArn"]), request["TagKeys"])
     return {}
