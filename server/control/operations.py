@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from server.control.instances import Machine
@@ -33,6 +34,8 @@ class Context:
     caller: Principal | None = None
     """None: nobody was asked."""
     client: Client = field(default_factory=Client)
+    logs: Path | None = None
+    """Folder of the logs that callers may read."""
 
     @property
     def account(self) -> str:

@@ -77,7 +77,7 @@ def application(launch: Launch, store: Store) -> Door:
     routes = Starlette(
         routes=[
             Route("/", home),
-            *AwsApi(store, Machine.here(settings.reserve_instances)).routes(),
+            *AwsApi(store, Machine.here(settings.reserve_instances), logs=settings.log_dir).routes(),
             Route("/ping", ping),
             Route("/metrics", metrics),
             *Models(store).routes(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -33,10 +34,13 @@ MAIN = SERVICES["sagemaker"]
 class AwsApi:
     """One address for all regions: a caller sees the region that its request is signed for."""
 
-    def __init__(self, store: Store, machine: Machine, dispatcher: Dispatcher | None = None) -> None:
+    def __init__(
+        self, store: Store, machine: Machine, dispatcher: Dispatcher | None = None, *, logs: Path | None = None
+    ) -> None:
         self._store = store
         self._machine = machine
         self._dispatcher = dispatcher or Dispatcher()
+        self._logs = logs
 
     def routes(self) -> list[Route]:
         return [
@@ -62,7 +66,8 @@ class AwsApi:
         headers = request.headers
         client = Client(headers.get("x-forwarded-for", ""), headers.get("user-agent", ""))
         store = self._store.within(region or self._store.region)
-        return Context(store, self._machine, headers.get("x-request-id") or str(uuid.uuid4()), client=client)
+        request_id = headers.get("x-request-id") or str(uuid.uuid4())
+        return Context(store, self._machine, request_id, client=client, logs=self._logs)
 
     def _refuse(self, context: Context, wire: Wire, error: HearthError) -> Response:
         return _response(self._dispatcher.refuse(context, MAIN, "", wire, error))

@@ -56,10 +56,16 @@ class Shifting:
 
 
 @pytest.fixture(scope="session")
-def listening() -> Iterator[tuple[str, Shifting]]:
+def log_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the control plane finds replicas' logs."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="session")
+def listening(log_dir: Path) -> Iterator[tuple[str, Shifting]]:
     """The address of a running control plane, and the seam to put a store behind it."""
     shifting = Shifting()
-    app = Starlette(routes=AwsApi(shifting, Machine()).routes())  # type: ignore[arg-type]
+    app = Starlette(routes=AwsApi(shifting, Machine(), logs=log_dir).routes())  # type: ignore[arg-type]
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no delay for TCP by name
     bound.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
