@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.beat import Beat
 from server.controller.loop import KIND, Controller
+from server.controller.meter import measured
 from server.errors import HearthError, NotFound, NotReady, Throttled
 
 
@@ -24,13 +25,17 @@ class Api:
         self.controller = controller
 
     async def beats(self, request: Request) -> Response:
-        """A replica's beat; the answer says whether requests may still be routed to it."""
+        """A replica's beat and what it measured. The answer says whether requests may still be routed to it, and
+        whether the measurements are kept."""
         try:
-            beat = Beat.from_wire(await request.json())
-        except (TypeError, ValueError) as error:
+            message = await request.json()
+            beat = Beat.from_wire(message["beat"])
+            points = measured(beat, message["periods"])
+        except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
-        return JSONResponse({"routed": self.controller.routed(beat.replica_id)})
+        kept = await self.controller.meter.keep(beat.endpoint, points) if points else True
+        return JSONResponse({"routed": self.controller.routed(beat.replica_id), "kept": kept})
 
     async def wake(self, request: Request) -> Response:
         """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``."""

@@ -17,6 +17,7 @@ import structlog
 
 from server.controller.cluster import Cluster
 from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, observation, steps
+from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
 from server.edge.process import EdgeClient
@@ -47,6 +48,7 @@ class Controller:
         self.edge = edge
         self.home = home
         self.registry = Registry()
+        self.meter = Meter(store)
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
         self.waiting: dict[str, int] = {}
@@ -61,6 +63,7 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish_forever())
             tasks.create_task(self._reconcile_forever())
+            tasks.create_task(self.meter.roll_up_forever())
 
     def routed(self, replica_id: str) -> bool:
         """Whether the edge may still send requests to this replica."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge, Histogram
 
 from server.dialects.identity import Identity
+from server.metrics.periods import Periods
 
 LABELS = ("EndpointName", "VariantName")
 
@@ -43,9 +44,10 @@ class Finished:
 
 
 class Metrics:
-    """The series of one variant in this process."""
+    """The series of one variant in this process: totals for Prometheus, `periods` for CloudWatch."""
 
     def __init__(self, endpoint: str, variant: str) -> None:
+        self.periods = Periods()
         names = (endpoint, variant)
         self._invocations = _INVOCATIONS.labels(*names)
         self._errors_4xx = _ERRORS_4XX.labels(*names)
@@ -87,3 +89,19 @@ class Metrics:
             self._first.observe(request.first_byte_s * 1e6)
         self._bytes_in.inc(request.bytes_in)
         self._bytes_out.inc(request.bytes_out)
+        self._record(request)
+
+    def _record(self, request: Finished) -> None:
+        """CloudWatch has a value for each request, so that an average is a rate of errors."""
+        record = self.periods.record
+        failed = request.status >= 500
+        record("Invocations", 1.0)
+        record("Invocation4XXErrors", float(400 <= request.status < 500))
+        record("Invocation5XXErrors", float(failed))
+        record("InvocationModelErrors", float(failed))
+        if request.broken:
+            record("MidStreamErrors", 1.0)
+        record("ModelLatency", request.model_s * 1e6)
+        record("OverheadLatency", request.overhead_s * 1e6)
+        if request.first_byte_s is not None:
+            record("FirstChunkLatency", request.first_byte_s * 1e6)

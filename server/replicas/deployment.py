@@ -20,7 +20,7 @@ from server.dialects.application import dialect_app
 from server.dialects.identity import Identity
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
-from server.replicas import runtimes
+from server.replicas import runtimes, usage
 from server.replicas.artifacts import Artifacts
 from server.replicas.heart import Heart
 from server.replicas.listener import Listener
@@ -56,7 +56,9 @@ class Replica:
         self.runtime: runtimes.Runtime | None = None
         self.guard: Guard | None = None
         self.listener = Listener()
-        self.heart = Heart(plan.home, self._beat)
+        self.watching: asyncio.Task[None] | None = None
+        self.metrics = Metrics(plan.endpoint, plan.variant.name)
+        self.heart = Heart(plan.home, self._beat, self.metrics.periods)
         try:
             await self._start()
         except BaseException as error:
@@ -78,13 +80,16 @@ class Replica:
         )
         app = dialect_app(runtime.engines, identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
-        self.guard = Guard(app, identity, plan.variant.limits, Metrics.of(identity), opaque=opaque)
+        self.guard = Guard(app, identity, plan.variant.limits, self.metrics, opaque=opaque)
         self.port = await self.listener.serve(self.guard, plan.home.bind_host)
         self.phase, self.detail = "ready", ""
+        self.watching = asyncio.create_task(usage.watch(self.metrics.periods))
         self.heart.beat_now()
         log.info("replica ready", replica=self.replica_id, port=self.port, seconds=time.time() - self.started_at)
 
     def _beat(self) -> Beat:
+        if self.guard is not None:
+            self.metrics.periods.record("ConcurrentRequestsPerModel", self.guard.in_flight)
         return Beat(
             replica_id=self.replica_id,
             endpoint=self.plan.endpoint,
@@ -122,6 +127,9 @@ class Replica:
             if runtime is not None:
                 await runtime.stop()
 
+        if self.watching is not None:
+            self.watching.cancel()
+        await self.heart.say(last=True)
         await self.heart.stop()
         await self.listener.stop(cleanup)
 

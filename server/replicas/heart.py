@@ -10,6 +10,7 @@ import httpx
 import structlog
 
 from server.beat import INTERVAL_S, Beat
+from server.metrics.periods import Periods
 from server.replicas.plan import Home
 
 log = structlog.get_logger(__name__)
@@ -18,11 +19,13 @@ CALL_TIMEOUT_S = 2.0
 
 
 class Heart:
-    """Posts `read()` to the controller. A controller that does not answer is tried again at the next beat."""
+    """Posts `read()` to the controller, and what was measured since. A controller that does not answer is tried
+    again at the next beat."""
 
-    def __init__(self, home: Home, read: Callable[[], Beat]) -> None:
+    def __init__(self, home: Home, read: Callable[[], Beat], periods: Periods) -> None:
         self._home = home
         self._read = read
+        self._periods = periods
         self._wanted = asyncio.Event()
         self._client = httpx.AsyncClient(
             base_url=home.beat_url,
@@ -36,14 +39,21 @@ class Heart:
         """Has the next beat sent at once."""
         self._wanted.set()
 
-    async def say(self) -> bool:
-        """Sends one beat; True when the controller says that requests may still be routed here."""
+    async def say(self, *, last: bool = False) -> bool:
+        """Sends one beat; True when the controller says that requests may still be routed here.
+
+        `last`: with all that was measured, as no other beat follows.
+        """
+        periods = self._periods.closed(all_of_them=last)
         try:
-            reply = await self._client.post("/beats", json=self._read().to_wire())
-            return bool(reply.raise_for_status().json()["routed"])
+            reply = await self._client.post("/beats", json={"beat": self._read().to_wire(), "periods": periods})
+            answer = reply.raise_for_status().json()
         except httpx.HTTPError as error:
             log.warning("beat not delivered", error=str(error) or type(error).__name__)
             return True
+        if answer["kept"]:
+            self._periods.delivered(periods)
+        return bool(answer["routed"])
 
     async def stop(self) -> None:
         self._task.cancel()

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ENDPOINTS_ONLY = text("kind = 'Endpoint'")
@@ -78,3 +90,32 @@ class TagRow(Base):
     resource_id: Mapped[int] = mapped_column(ForeignKey("resources.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(String(128), primary_key=True)
     value: Mapped[str] = mapped_column(String(256))
+
+
+class MetricSeriesRow(Base):
+    """A metric: a name with dimensions (canonical JSON) in a namespace. `last` is its newest point's start."""
+
+    __tablename__ = "metric_series"
+    __table_args__ = (UniqueConstraint("account", "region", "namespace", "name", "dimensions"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    account: Mapped[str] = mapped_column(String(12))
+    region: Mapped[str] = mapped_column(String(32))
+    namespace: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255))
+    dimensions: Mapped[str] = mapped_column(Text)
+    unit: Mapped[str] = mapped_column(String(32))
+    last: Mapped[int] = mapped_column(BigInteger)
+
+
+class MetricPointRow(Base):
+    """What one source measured of a series from `start` (seconds since 1970) on, `seconds` long."""
+
+    __tablename__ = "metric_points"
+    __table_args__ = (Index("ix_metric_points_age", "seconds", "start"),)
+
+    series_id: Mapped[int] = mapped_column(ForeignKey("metric_series.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seconds: Mapped[int] = mapped_column(Integer)
+    data: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,79 @@
+"""What replicas measure goes into the store as SageMaker's CloudWatch metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from server.beat import Beat
+from server.errors import NotFound
+from server.metrics.distribution import Distribution
+from server.metrics.periods import PERIOD_S
+from server.metrics.series import MetricStore, Point, roll_up
+from server.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+NAMESPACE = "AWS/SageMaker"
+UTILIZATION = "/aws/sagemaker/Endpoints"
+UNITS: Mapping[str, tuple[str, str]] = {
+    "ModelLatency": (NAMESPACE, "Microseconds"),
+    "OverheadLatency": (NAMESPACE, "Microseconds"),
+    "FirstChunkLatency": (NAMESPACE, "Microseconds"),
+    "CPUUtilization": (UTILIZATION, "Percent"),
+    "MemoryUtilization": (UTILIZATION, "Percent"),
+}
+"""Namespace and unit of the metrics that are no counts."""
+ROLL_UP_S = 300.0
+
+
+def measured(beat: Beat, periods: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """A replica's measurements as points. Raises ValueError, TypeError or KeyError for what are none."""
+    return list(_points(beat, periods))
+
+
+def _points(beat: Beat, periods: Sequence[Mapping[str, Any]]) -> Iterator[Point]:
+    dimensions = {"EndpointName": beat.endpoint, "VariantName": beat.variant}
+    for period in periods:
+        for name, wire in period["metrics"].items():
+            namespace, unit = UNITS.get(name, (NAMESPACE, "Count"))
+            values = Distribution.from_wire(wire)
+            yield Point(namespace, name, dimensions, unit, int(period["start"]), PERIOD_S, beat.replica_id, values)
+
+
+class Meter:
+    """Keeps points, each in the region of its endpoint, and makes fewer of them as they age."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def keep(self, endpoint: str, points: Sequence[Point]) -> bool:
+        """False when the store could not take them; the replica then sends them again."""
+        try:
+            await asyncio.to_thread(self._keep, endpoint, points)
+        except SQLAlchemyError as error:
+            log.warning("measurements not kept", endpoint=endpoint, error=type(error).__name__)
+            return False
+        return True
+
+    def _keep(self, endpoint: str, points: Sequence[Point]) -> None:
+        try:
+            region = self._store.get("Endpoint", endpoint).region
+        except NotFound:
+            region = self._store.region
+        MetricStore(self._store.engine, self._store.account, region).add(points)
+
+    async def roll_up_forever(self) -> None:
+        while True:
+            await asyncio.sleep(ROLL_UP_S)
+            try:
+                went = await asyncio.to_thread(roll_up, self._store.engine, time.time())
+            except SQLAlchemyError as error:
+                log.warning("measurements not rolled up", error=type(error).__name__)
+            else:
+                log.debug("measurements rolled up", points=went)
