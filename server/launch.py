@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.edge.routes import EdgeConfig
+from server.edge.tls import Certificate
 from server.settings import Settings, read_secret
 from server.spec import Frozen
 
@@ -60,5 +61,7 @@ def edge_config(settings: Settings) -> EdgeConfig:
         port=settings.port,
         run_dir=run,
         door_socket=run / "door.sock",
+        certificate=Certificate.of(settings).bundle if settings.secure else None,
+        client_authority=settings.tls_client_ca,
         key_sha256=None if key is None else hashlib.sha256(f"Bearer {key}".encode()).hexdigest(),
     )

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from server.spec import MAX_BODY_BYTES, EndpointSpec, Frozen
 
 DEFAULT_ACCOUNT = "123456789012"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+PATHS = ("state_dir", "objects_dir", "tls_certificate", "tls_key", "tls_client_ca")
+"""Settings that are made absolute."""
 
 
 class SettingsError(Exception):
@@ -49,6 +53,16 @@ class Settings(Frozen):
     """Another S3 that keeps the objects: its address, or `aws`; credentials as botocore finds them."""
     objects_host: str | None = Field(None, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
     """Host name of this Hearth whose subdomains are buckets, as in `BUCKET.HOST`."""
+    tls: bool = False
+    """Answer HTTPS alone; implied by `tls_certificate`."""
+    tls_certificate: Path | None = None
+    """The certificate and its chain, in PEM; None: one that Hearth makes and signs itself."""
+    tls_key: Path | None = None
+    """The certificate's key, in PEM and without a password; None: it is in the same file."""
+    tls_names: str = ""
+    """More host names and addresses for a certificate that Hearth makes, with commas between."""
+    tls_client_ca: Path | None = None
+    """Ask every client for a certificate that one of these authorities, in PEM, has signed."""
     wake_timeout_s: float = Field(120.0, gt=0)
     """How long a request waits for a sleeping endpoint."""
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
@@ -75,6 +89,14 @@ class Settings(Frozen):
     endpoints: tuple[EndpointSpec, ...] = ()
     """Endpoints declared in the file; created or updated at every start."""
 
+    @model_validator(mode="after")
+    def _certificate_of_its_own(self) -> Settings:
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ValueError("tls_key goes with tls_certificate")
+        if self.tls_client_ca is not None and not self.secure:
+            raise ValueError("tls_client_ca needs tls or tls_certificate")
+        return self
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -85,7 +107,17 @@ class Settings(Frozen):
     @property
     def url(self) -> str:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http{'s' if self.secure else ''}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def secure(self) -> bool:
+        """Whether the edge answers HTTPS."""
+        return self.tls or self.tls_certificate is not None
+
+    @property
+    def tls_dir(self) -> Path:
+        """The edge's certificate, and the authority that signs one that is made."""
+        return self.state_dir / "tls"
 
     @property
     def database(self) -> str:
@@ -133,8 +165,8 @@ def load(
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_describe(error, file, lines)) from None
-    folders = {"state_dir": settings.state_dir, "objects_dir": settings.objects_dir}
-    return settings.model_copy(update={name: path and path.expanduser().resolve() for name, path in folders.items()})
+    paths = {name: value for name in PATHS if (value := getattr(settings, name)) is not None}
+    return settings.model_copy(update={name: path.expanduser().resolve() for name, path in paths.items()})
 
 
 def environment() -> Mapping[str, str]:

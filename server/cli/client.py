@@ -7,15 +7,18 @@ from typing import Any
 import httpx
 import typer
 
+from server.launch import edge_config
+from server.settings import Settings
+
 TIMEOUT_S = 10.0
 
 
 class Hearth:
     """`/hearth/*` at one address. A failure ends the command with one line and status 1."""
 
-    def __init__(self, url: str, api_key: str | None) -> None:
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=bearer(api_key), trust_env=False)
-        self.url = url
+    def __init__(self, settings: Settings) -> None:
+        self._client = client(settings, TIMEOUT_S)
+        self.url = settings.url
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         try:
@@ -27,9 +30,11 @@ class Hearth:
         return reply.json()
 
 
-def bearer(api_key: str | None) -> dict[str, str]:
-    """The header that carries a key."""
-    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+def client(settings: Settings, timeout_s: float) -> httpx.Client:
+    """Calls of this Hearth's own user. Past TLS to the door's socket, which needs no certificate of either side."""
+    headers = {} if settings.api_key is None else {"authorization": f"Bearer {settings.api_key}"}
+    door = httpx.HTTPTransport(uds=str(edge_config(settings).door_socket)) if settings.secure else None
+    return httpx.Client(base_url=settings.url, timeout=timeout_s, headers=headers, trust_env=False, transport=door)
 
 
 def fail(message: str) -> typer.Exit:

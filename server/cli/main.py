@@ -18,6 +18,7 @@ from server.cli import up as starting
 from server.cli.client import Hearth, fail
 from server.cli.container import settings_from_container
 from server.edge.process import EdgeError
+from server.edge.tls import TlsError
 from server.settings import Settings, SettingsError, environment, load
 from server.spec import Task
 from server.supervisor.process import PidFile
@@ -43,7 +44,7 @@ def settings(config: Path | None, **overrides: Any) -> Settings:
 
 def connect(config: Path | None, host: str | None, port: int | None) -> Hearth:
     chosen = settings(config, host=host, port=port)
-    return Hearth(chosen.url, chosen.api_key)
+    return Hearth(chosen)
 
 
 @app.command()
@@ -52,7 +53,7 @@ def up(config: Config = None, host: Host = None, port: Port = None, state: State
     chosen = settings(config, host=host, port=port, state_dir=state)
     try:
         starting.up(chosen, console)
-    except (starting.CannotStart, AlreadyRunning, RayError, EdgeError) as error:
+    except (starting.CannotStart, AlreadyRunning, RayError, TlsError, EdgeError) as error:
         raise fail(str(error)) from None
 
 

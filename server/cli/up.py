@@ -13,7 +13,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from server.cli.client import bearer
+from server.cli.client import client
 from server.control import endpoints
 from server.door.pages import snippets
 from server.launch import edge_config
@@ -76,7 +76,7 @@ class Progress:
 
     def __init__(self, settings: Settings, say: Callable[[str], None], done: Callable[[list[Resource]], None]) -> None:
         self._store = Store(connect(settings.database), settings.account, settings.region)
-        self._http = httpx.Client(base_url=settings.url, timeout=1.0, headers=bearer(settings.api_key), trust_env=False)
+        self._http = client(settings, 1.0)
         self._say = say
         self._done: Callable[[list[Resource]], None] | None = done
         self._shown: dict[str, str] = {}

@@ -64,7 +64,8 @@ class AwsApi:
 
     def _context(self, request: Request, region: str) -> Context:
         headers = request.headers
-        client = Client(headers.get("x-forwarded-for", ""), headers.get("user-agent", ""))
+        secure = headers.get("x-forwarded-proto") == "https"
+        client = Client(headers.get("x-forwarded-for", ""), headers.get("user-agent", ""), secure)
         store = self._store.within(region or self._store.region)
         request_id = headers.get("x-request-id") or str(uuid.uuid4())
         return Context(store, self._machine, request_id, client=client, logs=self._logs)

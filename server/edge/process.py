@@ -84,6 +84,16 @@ class EdgeClient:
         table = RouteTable()
         _write(self._config, table, render(table, self._config))
 
+    def reread(self) -> bool:
+        """Has a running edge read its files anew, its certificate among them; False when none answers."""
+        try:
+            answer = runtime.ask(self._config.master_socket, "reload", RELOAD_TIMEOUT_S)
+        except OSError:
+            return False
+        if not answer.startswith("Success=1"):
+            raise ConfigRefused(f"HAProxy did not take the new certificate: {_alerts(answer)}")
+        return True
+
     def _change(self, now: runtime.Running, files: Files) -> bool:
         path = self._config.runtime_socket
         try:

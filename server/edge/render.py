@@ -167,10 +167,9 @@ def _public(config: EdgeConfig, default_endpoint: str | None) -> str:
     if config.key_sha256 is not None:
         known = f"req.fhdr(authorization),sha2(256),hex -m str -i {quoted(config.key_sha256)}"
         keyed = f"\n  http-request deny deny_status 401 unless {{ path /ping }} or {{ {known} }}"
-    # TLS belongs on the bind line: ssl crt FILE alpn http/1.1
     return f"""\
 frontend public
-  bind {quoted(config.bind)} proto h1
+  bind {quoted(config.bind)} {_tls(config)}proto h1
 {_logged()}
   unique-id-format %[uuid()]
 {_NOTED}
@@ -181,6 +180,7 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
   http-request del-header x-hearth- -m beg
   http-request del-header forwarded
   http-request set-header x-forwarded-for %[src]
+  http-request set-header x-forwarded-proto {"http" if config.certificate is None else "https"}
   http-after-response set-header x-request-id %[var(txn.request)] if {{ var(txn.request) -m found }}
   http-after-response del-header x-hearth-no-server{keyed}{rewrite}
   acl replica_path path -m reg {REPLICA_PATHS}
@@ -193,6 +193,13 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
   use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}
   default_backend {DOOR}
 """
+
+
+def _tls(config: EdgeConfig) -> str:
+    if config.certificate is None:
+        return ""
+    asked = f"ca-file {quoted(config.client_authority)} verify required " if config.client_authority else ""
+    return f"ssl crt {quoted(config.certificate)} {asked}ssl-min-ver TLSv1.2 alpn http/1.1 "
 
 
 def _internal(config: EdgeConfig) -> str:

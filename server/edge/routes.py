@@ -143,6 +143,10 @@ class EdgeConfig:
     max_connections: int = 4096
     key_sha256: str | None = None
     """Hex SHA-256 of the `Authorization` header that clients must send; None: nothing is asked for."""
+    certificate: Path | None = None
+    """Certificate, chain and key in one file; None: plain HTTP."""
+    client_authority: Path | None = None
+    """Who signs the certificates that clients must show; None: they are not asked for any."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property

@@ -13,6 +13,7 @@ import structlog
 
 from server.control import endpoints
 from server.edge import process as edge
+from server.edge.tls import Certificate, TlsError, check_authority
 from server.errors import Conflict
 from server.launch import Launch, edge_config
 from server.settings import Settings
@@ -51,7 +52,7 @@ class Supervisor:
     def run(self, watch: Callable[[], None]) -> None:
         """Starts everything, then calls `watch` between looks at the processes.
 
-        Raises AlreadyRunning, RayError or EdgeError when it cannot start.
+        Raises AlreadyRunning, RayError, TlsError or EdgeError when it cannot start.
         """
         self._prepare()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,6 +65,7 @@ class Supervisor:
                 watch()
                 if time.monotonic() > next_rotation:
                     rotate(self.settings.log_dir)
+                    self._watch_certificate()
                     next_rotation = time.monotonic() + ROTATE_EVERY_S
         finally:
             self._end()
@@ -90,6 +92,7 @@ class Supervisor:
 
     def _start(self) -> None:
         config = edge_config(self.settings)
+        self._renew_certificate()
         edge.EdgeClient(config).reset()
         self._children.append(Child("edge", lambda: edge.start(config, self.settings.log_dir / "edge.log")))
         self._children[0].keep_alive()
@@ -109,6 +112,26 @@ class Supervisor:
             child.keep_alive()
             self._children.append(child)
         self._say("controller and door started")
+
+    def _renew_certificate(self) -> bool:
+        """True when the edge should read its certificate anew. Raises TlsError."""
+        if not self.settings.secure:
+            return False
+        if self.settings.tls_client_ca is not None:
+            check_authority(self.settings.tls_client_ca)
+        certificate = Certificate.of(self.settings)
+        renewed = certificate.renew()
+        if renewed and certificate.own is None:
+            self._say(f"certificate made; clients verify it with {certificate.authority}")
+        return renewed
+
+    def _watch_certificate(self) -> None:
+        """A certificate that cannot be used leaves the edge with the one it has."""
+        try:
+            if self._renew_certificate() and edge.EdgeClient(edge_config(self.settings)).reread():
+                self._say("the edge has the new certificate")
+        except (TlsError, edge.EdgeError) as error:
+            log.warning("certificate not renewed", error=str(error))
 
     def _control_port(self) -> int:
         """The chosen port, else the one of last time: replicas on a cluster that outlived us still know it."""

@@ -124,11 +124,11 @@ class Client:
 class Edge:
     """A started edge, its door and as many replicas as a test asks for."""
 
-    def __init__(self, folder: Path, timeouts: Timeouts, key_sha256: str | None = None) -> None:
+    def __init__(self, folder: Path, timeouts: Timeouts, **more: Any) -> None:
         # Below the kernel's range for outgoing connections: one of those could take it during a restart.
         port = free_port("127.0.0.1")
         self.config = EdgeConfig(
-            folder, folder / "door.sock", port=port, threads=1, timeouts=timeouts, key_sha256=key_sha256
+            folder, folder / "door.sock", port=port, threads=1, timeouts=timeouts, **more
         )
         self.log = folder / "edge.log"
         self.client = EdgeClient(self.config)
@@ -164,10 +164,11 @@ class Edge:
 
 
 @contextlib.contextmanager
-def started(timeouts: Timeouts, key_sha256: str | None = None) -> Iterator[Edge]:
+def started(timeouts: Timeouts, **more: Any) -> Iterator[Edge]:
+    """`more`: fields of the edge's configuration."""
     # Unix sockets' paths are short; pytest's folders are not.
     folder = Path(tempfile.mkdtemp(prefix="edge"))
-    edge = Edge(folder, timeouts, key_sha256)
+    edge = Edge(folder, timeouts, **more)
     try:
         yield edge
     finally:
