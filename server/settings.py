@@ -59,7 +59,7 @@ class Settings(Frozen):
     """The certificate and its chain, in PEM; None: one that Hearth makes and signs itself."""
     tls_key: Path | None = None
     """The certificate's key, in PEM and without a password; None: it is in the same file."""
-    tls_names: str = ""
+    tls_names: str | None = None
     """More host names and addresses for a certificate that Hearth makes, with commas between."""
     tls_client_ca: Path | None = None
     """Ask every client for a certificate that one of these authorities, in PEM, has signed."""

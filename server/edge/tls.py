@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from server.settings import Settings
@@ -45,7 +45,7 @@ class Certificate:
 
     @classmethod
     def of(cls, settings: Settings) -> Certificate:
-        names = (settings.host, "localhost", "127.0.0.1", "::1", socket.gethostname(), *settings.tls_names.split(","))
+        names = (settings.host, "localhost", "127.0.0.1", "::1", socket.gethostname(), *(settings.tls_names or "").split(","))
         wanted = dict.fromkeys(name.strip().lower() for name in names)
         usable = tuple(name for name in wanted if name not in ("", "0.0.0.0", "::"))
         return cls(settings.tls_dir, settings.tls_certificate, settings.tls_key, usable)
@@ -198,5 +198,6 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode()
 
 
-def _public(key: CertificatePublicKeyTypes) -> bytes:
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+def _public(key: Any) -> bytes:
+    """What makes two public keys the same."""
+    return bytes(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
