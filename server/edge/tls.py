@@ -45,7 +45,8 @@ class Certificate:
 
     @classmethod
     def of(cls, settings: Settings) -> Certificate:
-        names = (settings.host, "localhost", "127.0.0.1", "::1", socket.gethostname(), *(settings.tls_names or "").split(","))
+        more = (settings.tls_names or "").split(",")
+        names = (settings.host, "localhost", "127.0.0.1", "::1", socket.gethostname(), *more)
         wanted = dict.fromkeys(name.strip().lower() for name in names)
         usable = tuple(name for name in wanted if name not in ("", "0.0.0.0", "::"))
         return cls(settings.tls_dir, settings.tls_certificate, settings.tls_key, usable)
