@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from server.controller.alarms import Alarms
 from server.controller.cluster import Cluster
 from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, observation, steps
 from server.controller.meter import Meter
@@ -49,6 +50,7 @@ class Controller:
         self.home = home
         self.registry = Registry()
         self.meter = Meter(store)
+        self.alarms = Alarms(store)
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
         self.waiting: dict[str, int] = {}
@@ -64,6 +66,7 @@ class Controller:
             tasks.create_task(self._publish_forever())
             tasks.create_task(self._reconcile_forever())
             tasks.create_task(self.meter.roll_up_forever())
+            tasks.create_task(self.alarms.watch_forever())
 
     def routed(self, replica_id: str) -> bool:
         """Whether the edge may still send requests to this replica."""

@@ -1,0 +1,58 @@
+"""Looks at every alarm's metric and notes what state that puts it in. Who acts on alarms reads the state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from server.metrics.alarm import Rule, State, evaluate, reason
+from server.metrics.series import MetricStore, statistic
+from server.store.alarms import KIND, changed
+from server.store.store import Resource, Store
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 10.0
+
+class Alarms:
+    """Watches the alarms of all regions."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def watch_forever(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.look)
+            except SQLAlchemyError as error:
+                log.warning("alarms not looked at", error=type(error).__name__)
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """Evaluates every alarm once."""
+        for alarm in self._store.find(KIND):
+            state, why = self._evaluate(alarm)
+            if state is not None and state != alarm.status and changed(self._store, alarm, state, why):
+                log.info("alarm", name=alarm.name, was=alarm.status, now=state, why=why)
+
+    def _evaluate(self, alarm: Resource) -> tuple[State | None, str]:
+        rule = Rule.of(alarm.document)
+        window = rule.window(self._clock())
+        points = self._points(alarm, rule, window)
+        state = evaluate(rule, points)
+        return state, "" if state is None else reason(rule, points, state)
+
+    def _points(self, alarm: Resource, rule: Rule, window: range) -> list[float | None]:
+        metrics = MetricStore(self._store.engine, self._store.account, alarm.region)
+        document = alarm.document
+        dimensions = {each["Name"]: each["Value"] for each in document.get("Dimensions", ())}
+        series = metrics.one(document["Namespace"], document["MetricName"], dimensions)
+        if series is None or document.get("Unit") not in (None, series.unit):
+            return [None] * len(window)
+        found = metrics.read(series, window.start, window.stop, rule.period)
+        return [statistic(found[start], rule.statistic) if start in found else None for start in window]
