@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from server.control import paging
-from server.control.cloudwatch import CLOUDWATCH
+from server.control.cloudwatch.service import CLOUDWATCH
 from server.control.kind import tag_map
 from server.control.operations import Answer, Context, Request
 from server.errors import BadRequest, Conflict, NotFound, Refusal

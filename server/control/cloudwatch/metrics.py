@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from server.control.cloudwatch.service import CLOUDWATCH
 from server.control.operations import Answer, Context, Request
-from server.control.service import Service
 from server.errors import Refusal
 from server.metrics.distribution import Distribution
 from server.metrics.series import MetricStore, Point, Series, percentile, statistic
-
-CLOUDWATCH = Service("cloudwatch")
 
 MAX_QUERIES = 500
 MAX_DATAPOINTS = 100_800
