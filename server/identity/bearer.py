@@ -2,8 +2,8 @@
 
     sagemaker-api-key-BASE64(ADDRESS&Version=1)
 
-where ADDRESS, without its ``https://``, is ``POST https://sagemaker.amazonaws.com/?Action=CallWithBearerToken`` presigned
-for the service `sagemaker` and 12 hours at most. ``Version=1`` follows the signature and is not signed.
+where ADDRESS, without its ``https://``, is ``POST https://sagemaker.amazonaws.com/?Action=CallWithBearerToken``,
+presigned for the service `sagemaker` and 12 hours at most. ``Version=1`` follows the signature and is not signed.
 Source: `sagemaker.core.token_generator` of the SageMaker Python SDK; "Invoke endpoints with OpenAI-compatible APIs"
 (Amazon SageMaker AI Developer Guide).
 """

@@ -33,8 +33,6 @@ class Reason(StrEnum):
     TOKEN = "token"
     """The session token is missing, not this key's, or there should be none."""
     TOKEN_EXPIRED = "token expired"
-    PAYLOAD = "payload"
-    """x-amz-content-sha256 is not a value that a body can be checked against."""
     MISMATCH = "mismatch"
     """The signature is not the one this key makes for this request."""
     PATH = "path"
@@ -72,7 +70,6 @@ CODES: Mapping[Reason, Mapping[Family, tuple[str, int]]] = {
          ("InvalidAccessKeyId", 403)),
         (Reason.TOKEN, ("UnrecognizedClientException", 403), ("InvalidClientTokenId", 403), ("InvalidToken", 400)),
         (Reason.TOKEN_EXPIRED, ("ExpiredTokenException", 403), ("ExpiredToken", 403), ("ExpiredToken", 400)),
-        (Reason.PAYLOAD, ("InvalidSignatureException", 403), ("SignatureDoesNotMatch", 403), ("InvalidArgument", 400)),
         (Reason.MISMATCH, ("InvalidSignatureException", 403), ("SignatureDoesNotMatch", 403),
          ("SignatureDoesNotMatch", 403)),
         (Reason.PATH, ("InvalidSignatureException", 403), ("SignatureDoesNotMatch", 403),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
 from server.identity.canonical import Sent
@@ -172,8 +171,8 @@ def _instant(text: str, malformed: Reason) -> tuple[str, float]:
                 int(text[9:11]), int(text[11:13]), int(text[13:15]), tzinfo=UTC,
             ).timestamp()  # fmt: skip
         except ValueError:
-            pass
-    _undated(text, malformed)
+            raise _undated(text, malformed) from None
+    raise _undated(text, malformed)
 
 
 def _rfc_instant(text: str) -> tuple[str, float]:
@@ -182,12 +181,12 @@ def _rfc_instant(text: str) -> tuple[str, float]:
         moment = parsedate_to_datetime(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        _undated(text, Reason.HEADER)
+        raise _undated(text, Reason.HEADER) from None
     return moment.strftime("%Y%m%dT%H%M%SZ"), moment.timestamp()
 
 
-def _undated(text: str, malformed: Reason) -> NoReturn:
-    raise SignatureRefused(malformed, f"Date must be in ISO-8601 'basic format', YYYYMMDD'T'HHMMSS'Z'. Got '{text}'.")
+def _undated(text: str, malformed: Reason) -> SignatureRefused:
+    return SignatureRefused(malformed, f"Date must be in ISO-8601 'basic format', YYYYMMDD'T'HHMMSS'Z'. Got '{text}'.")
 
 
 def _old() -> SignatureRefused:

@@ -78,14 +78,14 @@ class Verified:
 class Verifier:
     """Verifies against the keys that `lookup` knows. One for a process; `now` is in Unix seconds."""
 
-    def __init__(self, lookup: Lookup, *, now: Callable[[], float] = time.time, keys: SigningKeys | None = None) -> None:
+    def __init__(
+        self, lookup: Lookup, *, now: Callable[[], float] = time.time, keys: SigningKeys | None = None
+    ) -> None:
         self._lookup = lookup
         self._now = now
-        self._keys = keys or SigningKeys()
+        self._keys = SigningKeys() if keys is None else keys
 
-    def verify(
-        self, sent: Sent, body: bytes, *, services: Collection[str] = (), region: str | None = None
-    ) -> Verified:
+    def verify(self, sent: Sent, body: bytes, *, services: Collection[str] = (), region: str | None = None) -> Verified:
         """Of a request to any service but S3, whose payload is always its body. Raises SignatureRefused."""
         return self.prove(sent, self.read(sent, services=services, region=region), hashlib.sha256(body).hexdigest())
 

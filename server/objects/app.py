@@ -25,7 +25,7 @@ from server.objects.reading import (
     read_parameters,
 )
 from server.objects.request import Request, read_request
-from server.objects.signature import Gate, LooseGate
+from server.objects.signature import Caller, Gate, LooseGate
 from server.objects.storage import BLOCK_BYTES, Content, Storage
 from server.objects.writing import Headers, status_of, write_document, write_headers
 from server.settings import Settings
@@ -98,36 +98,38 @@ class ObjectsApp:
 
     async def _serve(self, scope: Scope, inflow: Inflow, answer: _Answer) -> None:
         request = read_request(scope, (*self.hosts, "localhost"))
-        self._gate.admit(request)
+        caller = self._gate.admit(request)
         operation = operations.find(request.method, request.bucket, request.key, request.query, request.headers)
         params = read_parameters(operation, request)
         if has_streaming_body(operation):
-            result = await self._uploaded(operation, params, promise(request.headers), inflow)
+            result = await self._uploaded(operation, params, promise(_vouched(request.headers, caller)), caller, inflow)
         else:
-            params.update(await self._document(operation, request, inflow))
+            params.update(await self._document(operation, request, caller, inflow))
             result = await self._run(lambda: self.storage.call(operation, params, None))
         await answer.give(operation, result, self._run, inflow)
 
-    async def _uploaded(self, operation: Any, params: Params, promised: Promise, inflow: Inflow) -> Mapping[str, Any]:
+    async def _uploaded(
+        self, operation: Any, params: Params, promised: Promise, caller: Caller, inflow: Inflow
+    ) -> Mapping[str, Any]:
         if promised.arriving <= BLOCK_BYTES:
             # Small and whole before a thread takes it: a slow sender holds none.
             raw: Iterable[bytes] = await _whole(inflow, 2 * BLOCK_BYTES)
-            return await self._run(lambda: self.storage.call(operation, params, Body(raw, promised)))
+            return await self._run(lambda: self.storage.call(operation, params, Body(raw, promised, caller.seal)))
         if len(self._uploads) >= self._most_uploads:
             raise ObjectError("SlowDown")
         self._uploads.add(inflow)
         try:
-            return await self._run(lambda: self.storage.call(operation, params, Body(inflow, promised)))
+            return await self._run(lambda: self.storage.call(operation, params, Body(inflow, promised, caller.seal)))
         finally:
             inflow.abandon()
             self._uploads.discard(inflow)
 
-    async def _document(self, operation: Any, request: Request, inflow: Inflow) -> Params:
+    async def _document(self, operation: Any, request: Request, caller: Caller, inflow: Inflow) -> Params:
         """The XML body, checked as any other."""
         if request.method not in ("PUT", "POST"):
             return {}
         blocks = await _whole(inflow, MAX_DOCUMENT_BYTES)
-        headers = {"content-length": str(sum(len(block) for block in blocks)), **request.headers}
+        headers = {"content-length": str(sum(len(block) for block in blocks)), **_vouched(request.headers, caller)}
         # Checksums that the operation has as parameters of its own are not this document's.
         for name in own_checksums(operation):
             headers.pop(name, None)
@@ -137,10 +139,15 @@ class ObjectsApp:
         ):
             raise ObjectError("InvalidRequest", "Missing required header for this request: Content-MD5 or "
                                                 "x-amz-checksum-*")  # fmt: skip
-        return read_document(operation, b"".join(Body(blocks, promised)))
+        return read_document(operation, b"".join(Body(blocks, promised, caller.seal)))
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _vouched(headers: Mapping[str, str], caller: Caller) -> Mapping[str, str]:
+    """With what the signature says of the body in its header's place: a presigned address says it in its query."""
+    return headers if caller.payload is None else {**headers, "x-amz-content-sha256": caller.payload}
 
 
 Run = Callable[[Callable[[], bytes | None]], Any]

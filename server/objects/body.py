@@ -13,6 +13,7 @@ from server.objects import checksums
 from server.objects.checksums import Digest
 from server.objects.chunked import ChunkedDecoder
 from server.objects.errors import ObjectError
+from server.objects.seal import Seal
 
 MAX_PUT_BYTES = 5 * 1024**3
 """Of one PutObject or one part."""
@@ -109,11 +110,12 @@ def _announced(text: str) -> tuple[str, ...]:
 class Body(Iterable[bytes]):
     """The content, once, in blocks. What is wrong with it is raised before the last block ends.
 
-    `md5`, `checksums` are complete when the blocks are.
+    `md5`, `checksums` are complete when the blocks are. `seal` verifies the signatures of signed chunks.
     """
 
-    def __init__(self, raw: Iterable[bytes], promised: Promise) -> None:
+    def __init__(self, raw: Iterable[bytes], promised: Promise, seal: Seal | None = None) -> None:
         self.size = promised.size
+        self._seal = seal
         self._raw = raw
         self._promised = promised
         self._md5 = hashlib.md5(usedforsecurity=False)
@@ -139,7 +141,7 @@ class Body(Iterable[bytes]):
 
     def __iter__(self) -> Iterator[bytes]:
         signed = self._promised.signed_chunks
-        decoder = None if signed is None else ChunkedDecoder(signed=signed)
+        decoder = None if signed is None else ChunkedDecoder(signed=signed, seal=self._seal)
         seen = 0
         for arrived in self._raw:
             block = arrived if decoder is None else decoder.feed(arrived)

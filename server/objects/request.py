@@ -28,6 +28,10 @@ class Request:
     headers: Mapping[str, str]
     """By name in lower case; values as Latin-1, several of one name joined by a comma."""
     path: str
+    raw_path: bytes = b""
+    """As received, for the signature: still percent-encoded."""
+    raw_query: bytes = b""
+    raw_headers: Iterable[tuple[bytes, bytes]] = ()
 
 
 def is_object_request(scope: Scope, hosts: Iterable[str] = ()) -> bool:
@@ -53,9 +57,9 @@ def read_request(scope: Scope, hosts: Iterable[str]) -> Request:
     if size > MAX_HEADER_BYTES:
         raise ObjectError("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(MAX_HEADER_BYTES))
     headers = _headers(scope)
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    raw: bytes = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
     try:
-        path = unquote_to_bytes(raw.partition(b"?")[0]).decode()
+        path = unquote_to_bytes(raw).decode()
         text = scope["query_string"].decode("ascii")
         query = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100))
     except (UnicodeDecodeError, ValueError):
@@ -64,7 +68,9 @@ def read_request(scope: Scope, hosts: Iterable[str]) -> Request:
     key = path[1:]
     if not bucket:
         bucket, _, key = key.partition("/")
-    return Request(scope["method"], bucket, key, query, headers, path)
+    return Request(
+        scope["method"], bucket, key, query, headers, path, raw, scope["query_string"], tuple(scope["headers"])
+    )
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Who sends a request. The one place where an S3 signature is, or is not, verified.
+"""Who sends a request: the gate that decides it, and the one that takes anybody.
 
 `LooseGate` is what a Hearth on loopback uses: any credentials do, but a presigned URL ends when it says so.
-A gate that verifies signatures has the same method; `server.objects.app.application` takes it.
+The gate that verifies signatures is `server.identity.object_gate.StrictGate`; `server.objects.app.application` takes
+either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from server.objects.errors import ObjectError
 from server.objects.request import Request
+from server.objects.seal import Seal
 
 LONGEST_PRESIGNED_S = 7 * 24 * 3600
 _SKEW = timedelta(minutes=15)
@@ -23,11 +25,18 @@ _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
 @dataclass(frozen=True, slots=True)
 class Caller:
     access_key: str
+    account: str = ""
+    """Empty where nobody is asked who they are; `arn` too."""
+    arn: str = ""
+    payload: str | None = None
+    """What the signature says of the body, as x-amz-content-sha256 has it; None: what that header says, unverified."""
+    seal: Seal | None = None
+    """Verifies the chunks of a signed aws-chunked body; None: their signatures are not verified."""
 
 
 class Gate(Protocol):
     def admit(self, request: Request) -> Caller:
-        """The caller of `request`. Raises AccessDenied or AuthorizationQueryParametersError."""
+        """The caller of `request`. Called on the event loop. Raises ObjectError."""
         ...
 
 
