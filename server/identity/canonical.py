@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from server.identity.refusals import Reason, SignatureRefused
 
@@ -46,6 +46,11 @@ class Rules:
     """The session token may be added after signing."""
 
 
+_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+_OF_PATH = _UNRESERVED + b"/"
+_ENCODED = [bytes([code]) if code in _UNRESERVED else b"%%%02X" % code for code in range(256)]
+_ENCODED_PATH = [b"/" if code == 0x2F else text for code, text in enumerate(_ENCODED)]
+
 S3 = Rules(normalise=False, encode_again=False, token_may_follow=False)
 AWS = Rules(normalise=True, encode_again=True, token_may_follow=True)
 """Of every service but S3."""
@@ -55,19 +60,21 @@ def rules(service: str) -> Rules:
     return S3 if service == "s3" else AWS
 
 
-def request(sent: Sent, path: str, query: str, signed_headers: bytes, headers: bytes, payload: str) -> bytes:
+def request(sent: Sent, path: bytes, query: bytes, signed_headers: bytes, headers: bytes, payload: str) -> bytes:
     return b"%b\n%b\n%b\n%b\n\n%b\n%b" % (
-        sent.method.encode(), path.encode(), query.encode(), headers, signed_headers, payload.encode(),
+        sent.method.encode(), path, query, headers, signed_headers, payload.encode(),
     )  # fmt: skip
 
 
-def path(raw: bytes, rule: Rules) -> str:
+def path(raw: bytes, rule: Rules) -> bytes:
+    if rule.normalise:
+        raw = normalised(raw)
+    if not raw.translate(None, _OF_PATH):
+        return raw or b"/"
     if rule.encode_again:
-        return quote_from_bytes((normalised(raw) if rule.normalise else raw) or b"/")
-    if b"%" not in raw:
-        return quote_from_bytes(raw or b"/")
+        return b"".join([_ENCODED_PATH[code] for code in raw])
     # Segment by segment: %2F is not the slash that parts a bucket from its key.
-    return "/".join(quote_from_bytes(unquote_to_bytes(segment), safe="") for segment in raw.split(b"/"))
+    return b"/".join([_encoded(unquote_to_bytes(segment)) for segment in raw.split(b"/")])
 
 
 def normalised(raw: bytes) -> bytes:
@@ -85,23 +92,27 @@ def normalised(raw: bytes) -> bytes:
     return b"/" + b"/".join(kept) + end
 
 
-def query(raw: bytes, without: frozenset[str] = frozenset()) -> str:
+def query(raw: bytes, without: frozenset[bytes] = frozenset()) -> bytes:
     """Decoded as a handler decodes it (``+`` is a space), so that no two meanings share one signature."""
     if not raw:
-        return ""
+        return b""
     pairs = []
     for piece in raw.split(b"&"):
         if piece:
             name, _, value = piece.partition(b"=")
-            pairs.append((_encoded(name), _encoded(value)))
+            name = _encoded(_decoded(name))
+            if name not in without:
+                pairs.append((name, _encoded(_decoded(value))))
     pairs.sort()
-    return "&".join([f"{name}={value}" for name, value in pairs if name not in without])
+    return b"&".join([b"%b=%b" % pair for pair in pairs])
 
 
-def _encoded(raw: bytes) -> str:
-    if b"%" in raw or b"+" in raw:
-        raw = unquote_to_bytes(raw.replace(b"+", b" "))
-    return quote_from_bytes(raw, safe="")
+def _decoded(raw: bytes) -> bytes:
+    return unquote_to_bytes(raw.replace(b"+", b" ")) if b"%" in raw or b"+" in raw else raw
+
+
+def _encoded(raw: bytes) -> bytes:
+    return b"".join([_ENCODED[code] for code in raw]) if raw.translate(None, _UNRESERVED) else raw
 
 
 def headers(fields: Fields, names: tuple[bytes, ...], rule: Rules) -> bytes:

@@ -67,9 +67,9 @@ def _said(refused: SignatureRefused, *, presigned: bool) -> ObjectError:
     if refused.reason in _USUAL:
         message = None
     elif refused.reason is Reason.EXPIRED:
-        message = (
-            "Request has expired" if refused.message.startswith("Signature expired") else "Request is not valid yet"
-        )
+        message = "Request has expired"
+    elif refused.reason is Reason.EARLY:
+        message = "Request is not valid yet"
     elif code == "AuthorizationHeaderMalformed":
         code = "AuthorizationQueryParametersError" if presigned else code
         message = refused.message if presigned else f"The authorization header is malformed; {refused.message}"

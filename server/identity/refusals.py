@@ -28,7 +28,9 @@ class Reason(StrEnum):
     SKEWED = "skewed"
     """Signed too long ago or in the future."""
     EXPIRED = "expired"
-    """A presigned address after its end, or before its start."""
+    """A presigned address after its end."""
+    EARLY = "early"
+    """A presigned address before its start."""
     UNKNOWN_KEY = "unknown key"
     TOKEN = "token"
     """The session token is missing, not this key's, or there should be none."""
@@ -66,6 +68,7 @@ CODES: Mapping[Reason, Mapping[Family, tuple[str, int]]] = {
         (Reason.SKEWED, ("InvalidSignatureException", 403), ("SignatureDoesNotMatch", 403),
          ("RequestTimeTooSkewed", 403)),
         (Reason.EXPIRED, ("InvalidSignatureException", 403), ("SignatureDoesNotMatch", 403), ("AccessDenied", 403)),
+        (Reason.EARLY, ("InvalidSignatureException", 403), ("SignatureDoesNotMatch", 403), ("AccessDenied", 403)),
         (Reason.UNKNOWN_KEY, ("UnrecognizedClientException", 403), ("InvalidClientTokenId", 403),
          ("InvalidAccessKeyId", 403)),
         (Reason.TOKEN, ("UnrecognizedClientException", 403), ("InvalidClientTokenId", 403), ("InvalidToken", 400)),

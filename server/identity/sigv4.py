@@ -25,8 +25,8 @@ from server.identity.signed import ALGORITHM, Signed, read
 SKEW_S = 15 * 60
 """How far a request's date may lie from the clock here, before or behind."""
 
-_SIGNATURE = frozenset({"X-Amz-Signature"})
-_SIGNATURE_AND_TOKEN = _SIGNATURE | {"X-Amz-Security-Token"}
+_SIGNATURE = frozenset({b"X-Amz-Signature"})
+_SIGNATURE_AND_TOKEN = _SIGNATURE | {b"X-Amz-Security-Token"}
 
 
 def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
@@ -128,13 +128,14 @@ class Verifier:
 
 
 def check_time(signed: Signed, now: float) -> None:
-    """Raises SignatureRefused: SKEWED, or EXPIRED for a presigned address. `now` in Unix seconds."""
+    """Raises SignatureRefused: SKEWED, or EXPIRED or EARLY for a presigned address. `now` in Unix seconds."""
     lasts = SKEW_S if signed.expires is None else signed.expires
     if signed.at - SKEW_S <= now <= signed.at + lasts:
         return
-    reason = Reason.SKEWED if signed.expires is None else Reason.EXPIRED
+    reason = Reason.SKEWED
     details = {"RequestTime": signed.date, "ServerTime": _iso(now), "MaxAllowedSkewMilliseconds": str(SKEW_S * 1000)}
     if signed.expires is not None:
+        reason = Reason.EARLY if now < signed.at else Reason.EXPIRED
         details = {"X-Amz-Expires": str(signed.expires), "Expires": _iso(signed.at + lasts), "ServerTime": _iso(now)}
     if now < signed.at:
         raise SignatureRefused(
@@ -172,7 +173,7 @@ def check_signature(sent: Sent, signed: Signed, key: bytes, payload: str) -> Non
         )  # fmt: skip
     if rules.normalise and canonical.normalised(sent.path) != sent.path:
         raise SignatureRefused(
-            Reason.PATH, f"The path has empty, '.' or '..' segments and was signed without them: send {path} instead."
+            Reason.PATH, f"The path has empty, '.' or '..' segments and was signed without them: send {path.decode()} instead."
         )
 
 

@@ -1,10 +1,10 @@
 """S3's ``aws-chunked`` bodies: chunks with or without a signature, and trailers.
 
-SIZE-IN-HEX[;chunk-signature=64 HEX DIGITS] CRLF
-bytes CRLF
-...
-0[;chunk-signature=...] CRLF
-[name:value CRLF ...] CRLF
+    SIZE-IN-HEX[;chunk-signature=64 HEX DIGITS] CRLF
+    bytes CRLF
+    ...
+    0[;chunk-signature=...] CRLF
+    [name:value CRLF ...] CRLF
 """
 
 from __future__ import annotations
@@ -118,7 +118,10 @@ class ChunkedDecoder:
         name, colon, value = text.partition(b":")
         if not colon or not name.strip() or len(self.trailers) >= _MAX_TRAILERS or not text.isascii():
             raise ObjectError("MalformedTrailerError")
-        self.trailers[name.strip().decode().lower()] = value.strip().decode()
+        field = name.strip().decode().lower()
+        if field in self.trailers:
+            raise ObjectError("MalformedTrailerError", f"The trailer {field} is there twice.")
+        self.trailers[field] = value.strip().decode()
 
     def _seal_trailers(self) -> None:
         signature = self.trailers.pop(TRAILER_SIGNATURE, None)

@@ -1,7 +1,7 @@
-"""The signatures inside an ``aws-chunked`` body: each chunk's follows from the one before, the first from the request's.
+"""The signatures inside an ``aws-chunked`` body: each follows from the one before, the first from the request's.
 
-Source: "Signature Calculations for the Authorization Header: Transferring Payload in Multiple Chunks" and "...: Including
-Trailing Headers" (Amazon S3 API Reference).
+Source: "Signature Calculations for the Authorization Header: Transferring Payload in Multiple Chunks" and "...:
+Including Trailing Headers" (Amazon S3 API Reference).
 """
 
 from __future__ import annotations

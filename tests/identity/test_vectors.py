@@ -54,7 +54,7 @@ def verifier(token: str | None) -> Verifier:
     return Verifier({"AKIDEXAMPLE": credential}.get, now=lambda: NOW)
 
 
-def check(text: str, request: str, to_sign: str, rules: Rules, without: frozenset[str]) -> None:
+def check(text: str, request: str, to_sign: str, rules: Rules, without: frozenset[bytes]) -> None:
     """The canonical request and the string to sign, to the byte."""
     sent, body = parsed(text)
     signed = read(sent)
@@ -84,7 +84,7 @@ def test_aws_c_auth(name: str, kind: str) -> None:
     vector = AWS_C_AUTH[name]
     text, token = vector[f"{kind}-signed-request"], vector.get("token")
     rules = Rules(normalise=vector["normalize"], encode_again=True, token_may_follow=True)
-    without = {"X-Amz-Signature"} | ({"X-Amz-Security-Token"} if vector.get("omit_session_token") else set())
+    without = {b"X-Amz-Signature"} | ({b"X-Amz-Security-Token"} if vector.get("omit_session_token") else set())
     to_sign = vector[f"{kind}-string-to-sign"]
     check(text, vector[f"{kind}-canonical-request"], to_sign, rules, frozenset(without))
     key = sigv4.signing_key(SECRET, "20150830", "us-east-1", "service")
