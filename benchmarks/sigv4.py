@@ -23,13 +23,14 @@ from server.objects.request import Request
 
 ROUNDS, CALLS = 7, 2000
 KEYS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
-KNOWN = {KEYS.access_key: Credential(KEYS.access_key, KEYS.secret_key, "123456789012", "arn:aws:iam::123456789012:root")}
+ROOT = Credential(KEYS.access_key, KEYS.secret_key, "123456789012", "arn:aws:iam::123456789012:root")
 BROWSED = {"user-agent": "Boto3/1.44", "accept-encoding": "identity", "content-type": "application/json",
            "x-amzn-sagemaker-target-variant": "AllTraffic", "amz-sdk-request": "attempt=1"}  # fmt: skip
 
 
 def cases() -> dict[str, Callable[[], object]]:
-    verifier, gate = Verifier(KNOWN.get), StrictGate(KNOWN.get)
+    known = {ROOT.access_key: ROOT}
+    verifier, gate = Verifier(known.get), StrictGate(known.get)
     body = b"x" * 1024
     called = _sent(SigV4Auth(KEYS, "sagemaker", "us-east-1"), "POST", "/endpoints/mine/invocations", body)
     presigned = _sent(SigV4QueryAuth(KEYS, "sagemaker", "us-east-1", 3600), "GET", "/endpoints/mine/invocations", b"")

@@ -65,8 +65,9 @@ def read(sent: Sent) -> Signed:
     if in_query:
         return _from_query(parameters, texts)
     if authorization is None:
-        old = b"Signature=" in sent.query and b"AWSAccessKeyId=" in sent.query
-        raise _old() if old else SignatureRefused(Reason.MISSING, "Missing Authentication Token")
+        if b"Signature=" in sent.query and b"AWSAccessKeyId=" in sent.query:
+            raise _old(" boto3 presigns that way with Config(signature_version='s3v4').")
+        raise SignatureRefused(Reason.MISSING, "Missing Authentication Token")
     return _from_header(authorization, texts)
 
 
@@ -189,9 +190,9 @@ def _undated(text: str, malformed: Reason) -> SignatureRefused:
     return SignatureRefused(malformed, f"Date must be in ISO-8601 'basic format', YYYYMMDD'T'HHMMSS'Z'. Got '{text}'.")
 
 
-def _old() -> SignatureRefused:
+def _old(fix: str = "") -> SignatureRefused:
     return SignatureRefused(
-        Reason.OLD, f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}."
+        Reason.OLD, f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.{fix}"
     )
 
 

@@ -173,7 +173,8 @@ def check_signature(sent: Sent, signed: Signed, key: bytes, payload: str) -> Non
         )  # fmt: skip
     if rules.normalise and canonical.normalised(sent.path) != sent.path:
         raise SignatureRefused(
-            Reason.PATH, f"The path has empty, '.' or '..' segments and was signed without them: send {path.decode()} instead."
+            Reason.PATH,
+            f"The path has empty, '.' or '..' segments and was signed without them: send {path.decode()} instead.",
         )
 
 

@@ -34,15 +34,28 @@ KNOWN = {
 }  # fmt: skip
 
 
+class NamedPayload(botocore.auth.S3SigV4Auth):
+    """botocore signs the body's hash, or a name of its own choice; this one signs the name it is given."""
+
+    def __init__(self, keys: Credentials, name: str, region: str = "us-east-1") -> None:
+        super().__init__(keys, "s3", region)
+        self.name = name
+
+    def payload(self, request: AWSRequest) -> str:
+        return self.name
+
+
 def signed(
     method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None, *, keys: Credentials = KEYS,
-    service: str = "sagemaker", region: str = "us-east-1", expires: int | None = None,
+    service: str = "sagemaker", region: str = "us-east-1", expires: int | None = None, payload: str | None = None,
 ) -> Sent:  # fmt: skip
-    """By SigV4Auth and its siblings, chosen by service and, for a presigned address, `expires`."""
+    """By SigV4Auth and its siblings, chosen by service and `expires`, which makes it presigned. `payload`: S3's, by name."""
     request = AWSRequest(method, url, data=body, headers=headers or {})
     name = f"{'S3' if service == 's3' else ''}SigV4{'Auth' if expires is None else 'QueryAuth'}"
     auth: Any = getattr(botocore.auth, name)
     made = auth(keys, service, region) if expires is None else auth(keys, service, region, expires=expires)
+    if payload is not None:
+        made = NamedPayload(keys, payload)
     made.add_auth(request)
     return received(method, str(request.url), {name: str(value) for name, value in request.headers.items()})
 

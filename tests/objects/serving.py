@@ -20,14 +20,18 @@ PATIENCE_S = 20.0
 
 
 class Served:
-    """An S3 endpoint on a thread of this process, at a free port or at the unix socket `path`."""
+    """An S3 endpoint on a thread of this process, at a free port or at the unix socket `path`.
 
-    def __init__(self, app: ObjectsApp, path: Path | None = None) -> None:
+    `tls` is a PEM file with a certificate for localhost and its key.
+    """
+
+    def __init__(self, app: ObjectsApp, path: Path | None = None, tls: Path | None = None) -> None:
         self.app = app
         self._socket = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
         self._socket.bind(("127.0.0.1", 0) if path is None else str(path))
         self.port = int(self._socket.getsockname()[1]) if path is None else 0
-        self._server = uvicorn.Server(config(app))
+        self._tls = tls
+        self._server = uvicorn.Server(config(app, tls))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
         deadline = time.monotonic() + PATIENCE_S
@@ -37,7 +41,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" if self._tls is None else f"https://localhost:{self.port}"
 
     def close(self) -> None:
         self._server.should_exit = True
@@ -45,10 +49,11 @@ class Served:
         self.app.close()
 
 
-def config(app: ObjectsApp) -> uvicorn.Config:
+def config(app: ObjectsApp, tls: Path | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app, interface="asgi3", http="httptools", loop="uvloop", ws="none", lifespan="off", proxy_headers=False,
         log_config=None, access_log=False, timeout_graceful_shutdown=1, server_header=False,
+        ssl_certfile=tls,
     )  # fmt: skip
 
 
