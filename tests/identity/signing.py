@@ -34,7 +34,7 @@ KNOWN = {
 }  # fmt: skip
 
 
-class NamedPayload(botocore.auth.S3SigV4Auth):
+class NamedPayload(botocore.auth.S3SigV4Auth):  # type: ignore[misc]
     """botocore signs the body's hash, or a name of its own choice; this one signs the name it is given."""
 
     def __init__(self, keys: Credentials, name: str, region: str = "us-east-1") -> None:
@@ -49,7 +49,7 @@ def signed(
     method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None, *, keys: Credentials = KEYS,
     service: str = "sagemaker", region: str = "us-east-1", expires: int | None = None, payload: str | None = None,
 ) -> Sent:  # fmt: skip
-    """By SigV4Auth and its siblings, chosen by service and `expires`, which makes it presigned. `payload`: S3's, by name."""
+    """By SigV4Auth and its siblings, chosen by service and `expires` (presigned). `payload`: S3's, by name."""
     request = AWSRequest(method, url, data=body, headers=headers or {})
     name = f"{'S3' if service == 's3' else ''}SigV4{'Auth' if expires is None else 'QueryAuth'}"
     auth: Any = getattr(botocore.auth, name)

@@ -8,10 +8,11 @@ import ipaddress
 import itertools
 import ssl
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import boto3
 import httpx
@@ -64,29 +65,43 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certificate(tmp_path_factory.mktemp("tls") / "localhost.pem")
 
 
-@pytest.fixture(scope="module", params=["http", "https"])
+BOTH = pytest.mark.parametrize("served", ["http", "https"], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pem: Path) -> Iterator[Served]:
     app = ObjectsApp(open_storage(Settings(state_dir=tmp_path_factory.mktemp("strict"))), StrictGate(KNOWN.get), ())
-    made = Served(app, tls=pem if request.param == "https" else None)
+    made = Served(app, tls=pem if getattr(request, "param", "http") == "https" else None)
     yield made
     made.close()
 
 
-def client(served: Served, pem: Path, keys: Credentials, **choices: Any) -> Any:
-    return boto3.client(
-        "s3", endpoint_url=served.url, region_name="us-east-1", verify=str(pem), aws_access_key_id=keys.access_key,
-        aws_secret_access_key=keys.secret_key, aws_session_token=keys.token,
-        config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 20, "connect_timeout": 5,
-                         "signature_version": "s3v4",
-                         "s3": {"addressing_style": "path"}, **choices}),
-    )  # fmt: skip
+class Connect(Protocol):
+    def __call__(self, keys: Credentials = KEYS, *, url: str = "", **choices: Any) -> Any: ...
 
 
 @pytest.fixture
-def s3(served: Served, pem: Path) -> Iterator[Any]:
-    made = client(served, pem, KEYS)
-    yield made
-    made.close()
+def connect(served: Served, pem: Path) -> Iterator[Connect]:
+    """Makes boto3 clients of a caller; closed at the end, for a server waits for open connections."""
+    with ExitStack() as stack:
+
+        def client(keys: Credentials = KEYS, *, url: str = "", **choices: Any) -> Any:
+            options = {"retries": {"total_max_attempts": 1}, "read_timeout": 20, "connect_timeout": 5,
+                       "signature_version": "s3v4", "s3": {"addressing_style": "path"}, **choices}  # fmt: skip
+            made = boto3.client(
+                "s3", endpoint_url=url or served.url, region_name="us-east-1", verify=str(pem),
+                aws_access_key_id=keys.access_key, aws_secret_access_key=keys.secret_key,
+                aws_session_token=keys.token, config=Config(**options),
+            )  # fmt: skip
+            stack.callback(made.close)
+            return made
+
+        yield client
+
+
+@pytest.fixture
+def s3(connect: Connect) -> Any:
+    return connect()
 
 
 @pytest.fixture
@@ -103,10 +118,11 @@ def http(served: Served, pem: Path) -> Iterator[httpx.Client]:
         yield made
 
 
+@BOTH
 @pytest.mark.parametrize("keys", [KEYS, SESSION])
 @pytest.mark.parametrize("checksum", ["CRC32", "SHA1", "SHA256"])
-def test_what_boto3_does(served: Served, pem: Path, bucket: str, keys: Credentials, checksum: str) -> None:
-    s3, key = client(served, pem, keys), "a folder/naïve (1)+~'!*%2F?#&=.bin"
+def test_what_boto3_does(connect: Connect, bucket: str, keys: Credentials, checksum: str) -> None:
+    s3, key = connect(keys), "a folder/naïve (1)+~'!*%2F?#&=.bin"
     put = s3.put_object(Bucket=bucket, Key=key, Body=CONTENT, ChecksumAlgorithm=checksum, Metadata={"note": "a  b"})
     assert put[f"Checksum{checksum}"]
     got = s3.get_object(Bucket=bucket, Key=key)
@@ -118,6 +134,7 @@ def test_what_boto3_does(served: Served, pem: Path, bucket: str, keys: Credentia
     assert s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key}, {"Key": "copy"}]})["Deleted"]
 
 
+@BOTH
 def test_streams_and_parts(s3: Any, served: Served, bucket: str, tmp_path: Path) -> None:
     """Over TLS boto3 sends these in chunks with an unsigned checksum behind them."""
     payloads: list[str] = []
@@ -137,6 +154,13 @@ def test_streams_and_parts(s3: Any, served: Served, bucket: str, tmp_path: Path)
     assert trailed == (4 if served.url.startswith("https") else 0)
 
 
+@BOTH
+def test_a_stream_with_the_wrong_secret(served: Served, connect: Connect, bucket: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        connect(Credentials(KEYS.access_key, "wrong")).put_object(Bucket=bucket, Key="k", Body=b"content")
+    assert caught.value.response["Error"]["Code"] == "SignatureDoesNotMatch"
+
+
 @pytest.mark.parametrize(
     ("keys", "code", "status"),
     [
@@ -147,9 +171,10 @@ def test_streams_and_parts(s3: Any, served: Served, bucket: str, tmp_path: Path)
         (ENDED, "ExpiredToken", 400),
     ],
 )
-def test_who_is_refused(served: Served, pem: Path, bucket: str, keys: Credentials, code: str, status: int) -> None:
-    s3 = client(served, pem, keys)
-    for call in (lambda: s3.list_buckets(), lambda: s3.put_object(Bucket=bucket, Key="k", Body=CONTENT)):
+def test_who_is_refused(connect: Connect, bucket: str, keys: Credentials, code: str, status: int) -> None:
+    s3 = connect(keys)
+    calls: list[Callable[[], Any]] = [s3.list_buckets, lambda: s3.put_object(Bucket=bucket, Key="k", Body=CONTENT)]
+    for call in calls:
         with pytest.raises(ClientError) as caught:
             call()
         assert caught.value.response["Error"]["Code"] == code
@@ -159,19 +184,20 @@ def test_who_is_refused(served: Served, pem: Path, bucket: str, keys: Credential
     assert caught.value.response["Error"]["Code"] == str(status)
 
 
-def test_version_two_is_refused(served: Served, pem: Path, bucket: str, http: httpx.Client) -> None:
+def test_version_two_is_refused(connect: Connect, bucket: str, http: httpx.Client) -> None:
     with pytest.raises(ClientError, match="Please use AWS4-HMAC-SHA256") as caught:
-        client(served, pem, KEYS, signature_version="s3").list_objects_v2(Bucket=bucket)
+        connect(KEYS, signature_version="s3").list_objects_v2(Bucket=bucket)
     assert caught.value.response["Error"]["Code"] == "InvalidRequest"
     # What boto3 makes of an address in us-east-1 unless told otherwise.
-    address = client(served, pem, KEYS, signature_version=None).generate_presigned_url("list_buckets")
+    address = connect(KEYS, signature_version=None).generate_presigned_url("list_buckets")
     assert "signature_version='s3v4'" in http.get(address).text
 
 
-def test_presigned_addresses(served: Served, pem: Path, s3: Any, bucket: str, http: httpx.Client) -> None:
+@BOTH
+def test_presigned_addresses(connect: Connect, s3: Any, bucket: str, http: httpx.Client) -> None:
     at = {"Bucket": bucket, "Key": "a b+c"}
     assert http.put(s3.generate_presigned_url("put_object", at), content=b"new").status_code == 200
-    read = client(served, pem, SESSION).generate_presigned_url("get_object", at, 60)
+    read = connect(SESSION).generate_presigned_url("get_object", at, 60)
     assert "X-Amz-Security-Token=" in read
     assert http.get(read).content == b"new"
     assert http.delete(read).text.count("<Code>SignatureDoesNotMatch</Code>") == 1
@@ -226,15 +252,13 @@ def test_a_body_other_than_signed(s3: Any, http: httpx.Client, served: Served, b
         assert "<Code>InvalidArgument</Code>" in http.put(f"/{bucket}/k", headers=fields, content=b"right").text
 
 
-def test_skew_and_ends(s3: Any, served: Served, bucket: str, http: httpx.Client, tmp_path: Path) -> None:
+def test_skew_and_ends(connect: Connect, http: httpx.Client, tmp_path: Path) -> None:
     """The same requests at a store whose clock is another."""
     late = {"s": 0.0}
     gate = StrictGate(KNOWN.get, now=lambda: datetime.now(UTC).timestamp() + late["s"])
     other = Served(ObjectsApp(open_storage(Settings(state_dir=tmp_path)), gate, ()))
     try:
-        made = boto3.client("s3", endpoint_url=other.url, region_name="us-east-1", aws_access_key_id=KEYS.access_key,
-                            aws_secret_access_key=KEYS.secret_key,
-                            config=Config(retries={"total_max_attempts": 1}, signature_version="s3v4"))  # fmt: skip
+        made = connect(url=other.url)
         made.create_bucket(Bucket="skewed")
         address = made.generate_presigned_url("list_objects_v2", {"Bucket": "skewed"}, ExpiresIn=3600)
         late["s"] = 3500.0
@@ -248,4 +272,6 @@ def test_skew_and_ends(s3: Any, served: Served, bucket: str, http: httpx.Client,
         late["s"] = -2000.0
         assert "<Message>Request is not valid yet</Message>" in http.get(address).text
     finally:
+        made.close()
+        http.close()
         other.close()
