@@ -116,7 +116,7 @@ def _access_key(was: Original, seed: int) -> Original:
 def _signature(was: Original, seed: int) -> Original:
     """One bit."""
     head, mark, digits = was.text.partition("Signature=")
-    place = seed * 4 % 64
+    place = seed * 2 % 64
     digit = f"{int(digits[place], 16) ^ (1 << seed % 4):x}"
     return was.saying(head + mark + digits[:place] + digit + digits[place + 1 :])
 
