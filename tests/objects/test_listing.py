@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import count
 from typing import Any
 
@@ -122,10 +121,7 @@ def test_a_hundred_thousand_keys(s3: Any, local: Served) -> None:
             "inline FROM objects WHERE bucket = ? AND key = X''", [(key.encode(), bucket) for key in sorted(keys)],
         )  # fmt: skip
         index.drop(bucket, "")
-    began = time.monotonic()
     rolled = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
     deep = s3.list_objects_v2(Bucket=bucket, StartAfter="250/", MaxKeys=1000)
-    took = time.monotonic() - began
     assert [item["Prefix"] for item in rolled["CommonPrefixes"]] == [f"{number:03}/" for number in range(500)]
     assert [item["Key"] for item in deep["Contents"]] == sorted(key for key in keys if key > "250/")[:1000]
-    assert took < 3.0, f"two pages took {took:.2f} s"
