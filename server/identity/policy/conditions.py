@@ -2,8 +2,8 @@
 
 Operators are joined by AND, keys by AND, a key's values by OR (by NOR for a negated operator). A key that the request
 lacks makes an operator false, a negated one true, and one that ends in IfExists true; of a set of values,
-`ForAllValues` of none is true, `ForAnyValue` of none false. Without either, several values of a request match when any
-of them does.
+`ForAllValues` of none is true, `ForAnyValue` of none false. AWS wants one of these two for keys of several values and
+does not say what else happens: here an Allow then needs all of them to fit, and a Deny any.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Clause:
     """In lower case."""
     tests: tuple[Test, ...]
     negated: bool
-    each: str
+    every: bool
+    """Whether all values of the request must fit, or any."""
     absent: bool
     """Its answer when the request has no such key."""
 
@@ -44,17 +45,13 @@ class Clause:
         given = values.get(self.key)
         if not given:
             return self.absent
-        if self.each == ANY:
-            return any(self._fits(value, values) != self.negated for value in given)
-        if self.each == ALL:
-            return all(self._fits(value, values) != self.negated for value in given)
         for value in given:
-            if self._fits(value, values):
-                return not self.negated
-        return self.negated
+            if (self._fits(value, values) != self.negated) != self.every:
+                return not self.every
+        return self.every
 
     def _fits(self, value: str, values: Values) -> bool:
-        for test in self.tests:  # a plain loop: this is the path of every request
+        for test in self.tests:  # noqa: SIM110 - a plain loop: this is the path of every request
             if test(value, values):
                 return True
         return False
@@ -79,8 +76,8 @@ class Conditions:
     """Every key and variable named, as written."""
 
 
-def compile_conditions(block: Mapping[str, Mapping[str, Any]], *, variables: bool) -> Conditions:
-    """Raises MalformedPolicy for an unknown operator or a value that is none of its kind."""
+def compile_conditions(block: Mapping[str, Mapping[str, Any]], *, variables: bool, allow: bool) -> Conditions:
+    """`allow` is the statement's effect. Raises MalformedPolicy for an operator or a value that is none."""
     clauses: list[Clause | Presence] = []
     named: set[str] = set()
     for written, keys in block.items():
@@ -97,7 +94,8 @@ def compile_conditions(block: Mapping[str, Mapping[str, Any]], *, variables: boo
             made = [make(text, variables) for text in texts]
             named.update(*(used for _, used in made))
             absent = lenient or each == ALL or (each != ANY and negated)
-            clauses.append(Clause(key.lower(), tuple(test for test, _ in made), negated, each, absent))
+            every = each == ALL or (not each and allow)
+            clauses.append(Clause(key.lower(), tuple(test for test, _ in made), negated, every, absent))
     return Conditions(tuple(clauses), frozenset(named))
 
 

@@ -91,7 +91,10 @@ def read(given: str | Mapping[str, Any], use: Use) -> Document:
     if use is Use.MANAGED and version != CURRENT:
         raise MalformedPolicy("Policy document must be version 2012-10-17 or greater.")
     variables = version == CURRENT
-    conditions = [compile_conditions(statement.get("Condition", {}), variables=variables) for statement in statements]
+    conditions = [
+        compile_conditions(given.get("Condition", {}), variables=variables, allow=given["Effect"].lower() == "allow")
+        for given in statements
+    ]
     if any(statement["Effect"] not in ("Allow", "Deny") for statement in statements):
         raise MalformedPolicy(LEGACY)
     resource_fault = _resource_fault(statements)

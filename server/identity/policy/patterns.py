@@ -201,7 +201,7 @@ def arn_matcher(parts: tuple[Tokens, ...]) -> Match:
         given = value.split(":", colons)
         if len(given) <= colons:
             return False
-        for at, check in checks:  # a plain loop: this is the path of every request
+        for at, check in checks:  # noqa: SIM110 - a plain loop: this is the path of every request
             if not check(given[at]):
                 return False
         return True

@@ -54,7 +54,7 @@ class Statement:
         return self._holds(values)
 
     def _holds(self, values: Values) -> bool:
-        for clause in self.clauses:  # a plain loop: this is the path of every request
+        for clause in self.clauses:  # noqa: SIM110 - a plain loop: this is the path of every request
             if not clause.holds(values):
                 return False
         return True
