@@ -42,7 +42,7 @@ def of_request(
 ) -> Context:
     """`secure`: the client came by TLS."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    found = {
+    found: Context = {
         "aws:currenttime": (moment.strftime("%Y-%m-%dT%H:%M:%SZ"),),
         "aws:epochtime": (str(int(moment.timestamp())),),
         "aws:securetransport": ("true" if secure else "false",),
@@ -202,5 +202,5 @@ OBJECT_HEADERS = tuple(
 
 def of_objects(query: Mapping[str, str], headers: Mapping[str, str]) -> Context:
     """An S3 request's parameters and headers (names in lower case)."""
-    found = {f"s3:{name.lower()}": (query[name],) for name in OBJECT_QUERIES if name in query}
+    found: Context = {f"s3:{name.lower()}": (query[name],) for name in OBJECT_QUERIES if name in query}
     return found | {f"s3:{name}": (headers[name],) for name in OBJECT_HEADERS if name in headers}
