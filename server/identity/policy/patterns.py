@@ -246,18 +246,28 @@ class Arn(Text):
 
     def __init__(self, text: str, *, variables: bool) -> None:
         super().__init__(text, variables=variables)
-        self._segments = segments(self._parts)
+        cut = segments(self._parts) if self.keys else ()
+        self._segments = [(part, None if _varies(part) else matcher(part)) for part in cut]
 
     def matches(self, value: str, values: Values) -> bool:
         if self._match is not None:
             return self._match(value)
-        found: list[Tokens] = []
-        for part in self._segments:
+        given = value.split(":", len(self._segments) - 1)
+        if len(given) != len(self._segments):
+            return False
+        for (part, match), text in zip(self._segments, given, strict=True):
+            if match is not None:
+                if not match(text):
+                    return False
+                continue
             filled = resolved(part, values)
-            if filled is None:
+            if filled is None or not matcher(filled)(text):
                 return False
-            found.append(filled)
-        return arn_matcher(tuple(found))(value)
+        return True
 
     def _compiled(self, parts: Tokens) -> Match:
         return arn_matcher(segments(parts))
+
+
+def _varies(parts: Tokens) -> bool:
+    return any(isinstance(token, Variable) for token in parts)
