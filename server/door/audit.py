@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from server.errors import HearthError, Unavailable
 from server.identity.principal import Principal, root
 from server.objects.errors import ObjectError
 from server.objects.observing import Seen
+from server.objects.signature import Caller
 from server.settings import Settings
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -54,7 +56,8 @@ class ObjectsAudit:
             raise ObjectError("InternalError", error.message) from None
 
     def _call(self, seen: Seen, name: str, *, data: bool) -> Call:
-        account = self._settings.account
+        caller = seen.caller
+        account = (caller.account if caller is not None else "") or self._settings.account
         headers = seen.request.headers if seen.request is not None else {}
         signed = scope(headers, seen.request.query) if seen.request is not None else None
         region = signed.region if signed else self._settings.region
@@ -62,14 +65,13 @@ class ObjectsAudit:
         kept = redact(seen.params, shape) if shape is not None else {}
         if "bucket" in kept:
             kept["bucketName"] = kept.pop("bucket")
-        caller = seen.caller
         return Call(
             source="s3.amazonaws.com",
             name=name,
             account=account,
             region=region,
             read_only=reads("s3", name),
-            caller=None if caller is None else Principal(account, root(account).arn, account, caller.access_key),
+            caller=None if caller is None else _principal(caller, account),
             access_key=signed.access_key if signed else "",
             address=headers.get("x-forwarded-for", ""),
             user_agent=headers.get("user-agent", ""),
@@ -80,6 +82,13 @@ class ObjectsAudit:
             resources=touched("s3", name, account, region, seen.params, {}),
             category="Data" if data else "Management",
         )
+
+
+def _principal(caller: Caller, account: str) -> Principal:
+    """Who an object store's caller is; the account itself where nobody is asked."""
+    if not caller.arn:
+        return replace(root(account), access_key=caller.access_key)
+    return Principal(account, caller.arn, account if caller.arn.endswith(":root") else "", caller.access_key)
 
 
 class HearthAudit:

@@ -18,7 +18,7 @@ from server.audit.redaction import HIDDEN, message_without, redact, secret_name
 from tests.audit.conftest import Audited
 from tests.audit.writer import made
 
-SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=9, max_size=400).map(
+SECRETS = st.text(st.characters(codec="utf-8"), min_size=9, max_size=400).map(
     lambda text: f"5ecre7-{text}"
 )
 MARK = "5ecre7-"
@@ -87,8 +87,8 @@ def test_secrets_stay_out_of_the_database(audited: Audited, tmp_path: Path) -> N
     written = b"".join(file.read_bytes() for file in tmp_path.glob("hearth.db*"))
     assert b"CreateModel" in written
     with audited.engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT * FROM audit_events").all()
-        rows += connection.exec_driver_sql("SELECT * FROM audit_resources").all()
+        tables = ("audit_events", "audit_resources")
+        rows = [row for table in tables for row in connection.exec_driver_sql(f"SELECT * FROM {table}")]
     assert len(rows) > 40
     assert MARK not in repr(rows)
 
