@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from server.audit.event import Call, record
 from server.audit.keeper import Keeper
 from server.audit.log import AuditLog
 from server.control.audit import ControlAudit
@@ -57,8 +58,6 @@ class Audited:
 
     def settle(self) -> None:
         """Has what waits written: an event that waits for it goes last."""
-        from server.audit.event import Call, record
-
         self.log.commit(record(Call("hearth.internal", "Settle", "000000000000", "nowhere", read_only=False)))
 
 
@@ -100,6 +99,7 @@ def audited(tmp_path: Path, engine: Engine, keeper: Keeper) -> Iterator[Audited]
 
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
+    bound.listen(128)
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
     thread.start()

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from server.audit.lookup import Wanted, newest
 from server.audit.verify import verify
 from tests.audit.conftest import ACCOUNT, REGION, Audited
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/hearth"
-GROUP = "ModelPackageGroupName"
 
 
 def events(audited: Audited, **asked: Any) -> list[dict[str, Any]]:
@@ -165,8 +165,6 @@ def test_buckets_are_control_calls_and_objects_are_data(audited: Audited) -> Non
     assert record["requestParameters"]["bucketName"] == "things"
     assert record["resources"] == [{"accountId": ACCOUNT, "type": "AWS::S3::Bucket", "ARN": "arn:aws:s3:::things"}]
     assert events(audited, LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "PutObject"}]) == []
-    from server.audit.lookup import Wanted, newest
-
     data, _ = newest(audited.engine, Wanted(account=ACCOUNT, management=False), 10)
     assert [(each.event["eventName"], each.event.get("errorCode")) for each in data] == [
         ("GetObject", "NoSuchKey"), ("PutObject", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from botocore.model import ServiceModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.audit.event import MAX_BYTES, canonical, record
+from server.audit.event import MAX_BYTES, Call, canonical, record
 from server.audit.redaction import HIDDEN, message_without, redact, secret_name
 from tests.audit.conftest import Audited
 from tests.audit.writer import made
@@ -124,10 +125,6 @@ def test_messages() -> None:
 
 
 def test_an_event_is_bounded() -> None:
-    from dataclasses import replace
-
-    from server.audit.event import Call
-
     call = Call("sagemaker.amazonaws.com", "X", "123456789012", "r", read_only=False)
     large = {str(number): "x" * 2000 for number in range(100)}
     event = record(replace(call, parameters=large, answer={"a": large, "b": large}))
