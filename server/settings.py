@@ -82,6 +82,10 @@ class Settings(Frozen):
     """Endpoint behind the container contract's bare `/invocations`."""
     sampler: bool = True
     """Draw tokens with Hearth's kernels inside vLLM; false: vLLM's own sampler. A variant's `env` goes over it."""
+    audit_data_share: float = Field(0.0, ge=0, le=1)
+    """Share of the calls of models and objects that the audit log has; of control calls it has all."""
+    audit_keep_days: int = Field(90, ge=1)
+    """Whole days that the audit log is kept."""
     region: str = "us-east-1"
     account: str = Field(DEFAULT_ACCOUNT, pattern=r"^\d{12}$")
     reserve_instances: bool = False

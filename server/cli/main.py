@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import doctor, logs_view, status
+from server.cli import audit, doctor, logs_view, status
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
 from server.cli.container import settings_from_container
@@ -145,6 +145,7 @@ def logs(
 
 
 app.command()(bench)
+app.add_typer(audit.app, name="audit")
 
 
 @app.command(name="doctor")

@@ -39,7 +39,7 @@ class Call:
 Authorize = Callable[[Call], None]
 """Asked before an operation runs, with its request checked. Raises Forbidden."""
 Observe = Callable[[Call], None]
-"""Told of every call, before its answer goes out."""
+"""Told of every call, before its answer goes out. Raises an error that the caller gets in its place."""
 
 
 def anyone(_call: Call) -> None:
@@ -84,7 +84,10 @@ class Dispatcher:
         return answer(service.output(name), function(call.context, call.request))
 
     def _end(self, call: Call, wire: Wire) -> Reply:
-        self.observe(call)
+        try:
+            self.observe(call)
+        except HearthError as error:
+            call.error = error
         request_id = call.context.request_id
         if call.error is None:
             return wire.answer(call.service, call.operation, call.result or {}, request_id)

@@ -22,6 +22,8 @@ class Client:
     address: str = ""
     user_agent: str = ""
     secure: bool = False
+    access_key: str = ""
+    """The key that the call is signed with, proved or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_CREDENTIAL = re.compile(r"(?P<key>[^/\s,]+)/\d{8}/(?P<region>[a-z0-9-]{1,32})/(?P<service>[a-z0-9-]+)/aws4_request")
+_CREDENTIAL = re.compile(r"(?P<key>[^/\s,=]+)/\d{8}/(?P<region>[a-z0-9-]{1,32})/(?P<service>[a-z0-9-]+)/aws4_request")
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     region: str
     service: str
+    access_key: str = ""
 
 
 def scope(headers: Mapping[str, str], query: Mapping[str, str]) -> Scope | None:
@@ -20,4 +21,4 @@ def scope(headers: Mapping[str, str], query: Mapping[str, str]) -> Scope | None:
     authorization = headers.get("authorization", "")
     given = authorization if authorization.startswith("AWS4-") else query.get("X-Amz-Credential", "")
     found = _CREDENTIAL.search(given)
-    return Scope(found["region"], found["service"]) if found else None
+    return Scope(found["region"], found["service"], found["key"]) if found else None

@@ -11,6 +11,7 @@ import uvicorn
 
 from server import logs
 from server.controller.api import application
+from server.controller.audit import Auditor
 from server.controller.loop import Controller
 from server.edge.process import EdgeClient
 from server.launch import Launch, edge_config
@@ -39,14 +40,17 @@ async def main(launch: Launch) -> None:
         objects_dir=str(settings.objects),
         objects_url=settings.objects_url,
         sampler=settings.sampler,
+        audit_data_share=settings.audit_data_share,
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
+    auditor = Auditor(settings, store)
     config = uvicorn.Config(
-        application(controller, launch.token), host=settings.replica_host, port=launch.control_port, ws="none",
+        application(controller, auditor, launch.token), host=settings.replica_host, port=launch.control_port, ws="none",
         lifespan="off", access_log=False, log_config=None, timeout_keep_alive=60,
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())
+        tasks.create_task(auditor.sweep_forever())
         tasks.create_task(uvicorn.Server(config).serve())
 
 

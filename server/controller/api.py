@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.beat import Beat
+from server.controller.audit import Auditor
 from server.controller.loop import KIND, Controller
 from server.controller.meter import measured
 from server.errors import HearthError, NotFound, NotReady, Throttled
@@ -21,16 +22,18 @@ from server.errors import HearthError, NotFound, NotReady, Throttled
 class Api:
     """Handlers over one `Controller`."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, auditor: Auditor) -> None:
         self.controller = controller
+        self.auditor = auditor
 
     async def beats(self, request: Request) -> Response:
-        """A replica's beat and what it measured. The answer says whether requests may still be routed to it, and
-        whether the measurements are kept."""
+        """A replica's beat, what it measured, and which calls the audit log is to have. The answer says whether
+        requests may still be routed to it, and whether the measurements are kept."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
             points = measured(beat, message["periods"])
+            self.auditor.hear(beat, message["calls"])
         except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
@@ -81,8 +84,8 @@ class Api:
         )
 
 
-def application(controller: Controller, token: str) -> ASGIApp:
-    api = Api(controller)
+def application(controller: Controller, auditor: Auditor, token: str) -> ASGIApp:
+    api = Api(controller, auditor)
     app = Starlette(
         routes=[
             Route("/beats", api.beats, methods=["POST"]),

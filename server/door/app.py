@@ -13,7 +13,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from server.audit.keeper import Keeper
+from server.audit.log import AuditLog
+from server.control.audit import ControlAudit
+from server.control.dispatch import Dispatcher
 from server.control.instances import Machine
+from server.door.audit import HearthAudit, ObjectsAudit
 from server.door.aws import AwsApi
 from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
@@ -64,12 +69,15 @@ def application(launch: Launch, store: Store) -> Door:
                 return JSONResponse({"status": resource.status}, 503)
         return JSONResponse({"status": "ok"})
 
-    objects = object_store(settings)
+    audit = AuditLog(store.engine, Keeper(settings.state_dir))
+    objects = object_store(settings, observe=ObjectsAudit(audit, settings).observe)
+    dispatcher = Dispatcher(observe=ControlAudit(audit, settings.audit_data_share).observe)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(objects.close)
+        await asyncio.to_thread(audit.close)
         await control.close()
         await forwarder.close()
         await scraper.close()
@@ -77,11 +85,13 @@ def application(launch: Launch, store: Store) -> Door:
     routes = Starlette(
         routes=[
             Route("/", home),
-            *AwsApi(store, Machine.here(settings.reserve_instances), logs=settings.log_dir).routes(),
+            *AwsApi(
+                store, Machine.here(settings.reserve_instances), dispatcher, logs=settings.log_dir
+            ).routes(),
             Route("/ping", ping),
             Route("/metrics", metrics),
             *Models(store).routes(),
-            *EndpointsApi(store, control).routes(),
+            *EndpointsApi(store, control, HearthAudit(audit, settings)).routes(),
             Mount("/endpoints", waker),
             Mount("/v1", waker),
         ],

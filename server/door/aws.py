@@ -18,7 +18,7 @@ from server.control.protocols.json import JSON
 from server.control.protocols.query import QUERY, form
 from server.control.protocols.wire import Wire
 from server.control.reply import Reply
-from server.control.scope import scope
+from server.control.scope import Scope, scope
 from server.control.service import Service
 from server.control.services import SERVICES, by_query, by_target
 from server.errors import BadRequest, BodyTooLarge, HearthError, RequestTimeout, UnknownOperation
@@ -50,7 +50,7 @@ class AwsApi:
 
     async def call(self, request: Request) -> Response:
         signed = scope(request.headers, request.query_params)
-        context = self._context(request, signed.region if signed else "")
+        context = self._context(request, signed)
         wire = _wire(request)
         late = RequestTimeout("The body did not arrive in time.")
         try:
@@ -62,11 +62,13 @@ class AwsApi:
             return self._refuse(context, wire, error)
         return _response(await asyncio.to_thread(self._dispatcher.call, context, service, operation, wire, body))
 
-    def _context(self, request: Request, region: str) -> Context:
+    def _context(self, request: Request, signed: Scope | None) -> Context:
         headers = request.headers
-        secure = headers.get("x-forwarded-proto") == "https"
-        client = Client(headers.get("x-forwarded-for", ""), headers.get("user-agent", ""), secure)
-        store = self._store.within(region or self._store.region)
+        client = Client(
+            headers.get("x-forwarded-for", ""), headers.get("user-agent", ""),
+            headers.get("x-forwarded-proto") == "https", signed.access_key if signed else "",
+        )  # fmt: skip
+        store = self._store.within(signed.region if signed else self._store.region)
         request_id = headers.get("x-request-id") or str(uuid.uuid4())
         return Context(store, self._machine, request_id, client=client, logs=self._logs)
 

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.control import endpoints
+from server.door.audit import HearthAudit
 from server.door.control_client import ControlClient
 from server.errors import BadRequest
 from server.spec import EndpointSpec
@@ -20,16 +21,17 @@ from server.store.store import Resource, Store
 class EndpointsApi:
     """`/hearth/endpoints`: list, describe, deploy, delete; `/hearth/state`: replicas as they are now."""
 
-    def __init__(self, store: Store, control: ControlClient) -> None:
+    def __init__(self, store: Store, control: ControlClient, audit: HearthAudit) -> None:
         self._store = store
+        self._audit = audit
         self._control = control
 
     def routes(self) -> list[Route]:
         return [
             Route("/hearth/endpoints", self.list),
             Route("/hearth/endpoints/{name}", self.describe),
-            Route("/hearth/endpoints/{name}", self.deploy, methods=["PUT"]),
-            Route("/hearth/endpoints/{name}", self.delete, methods=["DELETE"]),
+            Route("/hearth/endpoints/{name}", self._audit.watch("DeployEndpoint", self.deploy), methods=["PUT"]),
+            Route("/hearth/endpoints/{name}", self._audit.watch("DeleteEndpoint", self.delete), methods=["DELETE"]),
             Route("/hearth/state", self.state),
         ]
 

@@ -9,6 +9,7 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
+from server.identity.principal import Principal
 
 WATCH_AFTER_S = 0.2
 """A request this old gets a task that watches for its client leaving; younger ones do not pay for it."""
@@ -34,6 +35,8 @@ class Exchange:
         self.scope = scope
         self.route = route
         self.request_id = request_id
+        self.caller: Principal | None = None
+        """Who was let in; None: nobody was asked, or the request was refused."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0

@@ -16,6 +16,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.audit.sampling import DataCall, Sampled, Who
 from server.dialects.documents import PARSED, parse_object, read_body
 from server.dialects.errors import error_response, payload_error, stream_failure
 from server.dialects.identity import Identity
@@ -40,9 +41,11 @@ class Guard:
     """ASGI middleware around a replica's dialects."""
 
     def __init__(
-        self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, *, opaque: bool = False
-    ) -> None:
-        """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here."""
+        self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, *, opaque: bool = False,
+        sampled: Sampled | None = None,
+    ) -> None:  # fmt: skip
+        """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `sampled`
+        takes the calls that the audit log is to have."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
@@ -51,6 +54,7 @@ class Guard:
         self._limits = limits
         self._opaque = opaque
         self._metrics = metrics
+        self._sampled = sampled
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
 
@@ -198,6 +202,29 @@ class Guard:
             bytes_out=exchange.bytes_out,
             **({"ended": exchange.cut.value} if exchange.cut else {"ended": Cut.LEFT.value} if left else {}),
         )
+
+        if self._sampled is not None and self._sampled.draws():
+            self._sampled.add(_data_call(exchange, total))
+
+
+def _data_call(exchange: Exchange, total_s: float) -> DataCall:
+    """What the audit log keeps of an inference call: nothing of what was asked or answered."""
+    headers: dict[bytes, bytes] = dict(exchange.scope["headers"])
+    route = exchange.route
+    return DataCall(
+        name="InvokeEndpointWithResponseStream" if route.kind is Kind.STREAM else "InvokeEndpoint",
+        path=exchange.scope["path"][:200],
+        status=exchange.status,
+        request_id=exchange.request_id,
+        address=headers.get(b"x-forwarded-for", b"").decode("latin-1")[:128],
+        user_agent=headers.get(b"user-agent", b"").decode("latin-1")[:256],
+        at=time.time(),
+        ms=round(total_s * 1e3, 3),
+        bytes_in=exchange.bytes_in,
+        bytes_out=exchange.bytes_out,
+        ended=exchange.cut.value if exchange.cut else Cut.LEFT.value if exchange.left else None,
+        who=Who.of(exchange.caller),
+    )
 
 
 def _identified(scope: Scope) -> tuple[Scope, str]:

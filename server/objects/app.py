@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from server.objects import operations
 from server.objects.body import Body, Promise, promise
 from server.objects.errors import ObjectError, error_document
 from server.objects.inflow import IDLE_S, ClientGone, Inflow
+from server.objects.observing import Observe, Seen, unseen
 from server.objects.opening import open_storage
 from server.objects.reading import (
     MAX_DOCUMENT_BYTES,
@@ -44,26 +46,33 @@ _DRAINED_BYTES = 16 * 1024 * 1024
 """What is read of a refused body so that its sender gets to read the refusal."""
 
 
-def application(settings: Settings, gate: Gate | None = None) -> ObjectsApp:
+def application(settings: Settings, gate: Gate | None = None, observe: Observe = unseen) -> ObjectsApp:
     """The S3 API over what `settings` says. The caller closes it.
 
-    `gate` decides who may call; None: any credentials (`LooseGate`).
+    `gate` decides who may call; None: any credentials (`LooseGate`). `observe` is told of every call.
     """
     hosts = () if settings.objects_host is None else (settings.objects_host,)
-    return ObjectsApp(open_storage(settings), gate or LooseGate(), hosts)
+    return ObjectsApp(open_storage(settings), gate or LooseGate(), hosts, observe=observe)
 
 
 class ObjectsApp:
     """Takes what `is_object_request` says is S3's."""
 
     def __init__(
-        self, storage: Storage, gate: Gate, hosts: Iterable[str], idle_s: float = IDLE_S, uploads: int = UPLOADS
+        self,
+        storage: Storage,
+        gate: Gate,
+        hosts: Iterable[str],
+        idle_s: float = IDLE_S,
+        uploads: int = UPLOADS,
+        observe: Observe = unseen,
     ) -> None:
         self.storage = storage
         self.hosts = tuple(hosts)
         """Host names whose subdomains are buckets, signed or not; for what is signed, `localhost` is one too."""
         self._gate = gate
-        self._idle_s = idle_s
+        self._observe = observe
+        self.idle_s = idle_s
         self._most_uploads = uploads
         self._threads = ThreadPoolExecutor(uploads + 16, thread_name_prefix="objects")
         self._uploads: set[Inflow] = set()
@@ -77,13 +86,14 @@ class ObjectsApp:
         self.storage.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Answer(scope, send, self._idle_s)
-        inflow = Inflow(receive, self._idle_s)
+        answer = _Answer(scope, send, self.idle_s)
+        inflow = Inflow(receive, self.idle_s)
+        seen = Seen(scope, answer.id)
         self._requests += 1
         try:
             if self._requests > REQUESTS:
                 raise ObjectError("SlowDown")
-            await self._serve(scope, inflow, answer)
+            await self._serve(seen, inflow, answer)
         except ClientGone:
             return
         except Exception as error:
@@ -92,21 +102,35 @@ class ObjectsApp:
             if not isinstance(error, ObjectError):
                 log.exception("an object request failed", method=scope["method"], path=scope["path"])
                 error = ObjectError("InternalError")
+            await self._failed(seen, error)
             await answer.refuse(error, inflow)
         finally:
             self._requests -= 1
 
-    async def _serve(self, scope: Scope, inflow: Inflow, answer: _Answer) -> None:
-        request = read_request(scope, (*self.hosts, "localhost"))
-        caller = self._gate.admit(request)
+    async def _serve(self, seen: Seen, inflow: Inflow, answer: _Answer) -> None:
+        request = seen.request = read_request(seen.scope, (*self.hosts, "localhost"))
+        caller = seen.caller = self._gate.admit(request)
         operation = operations.find(request.method, request.bucket, request.key, request.query, request.headers)
-        params = read_parameters(operation, request)
+        seen.operation = operation
+        seen.params = params = read_parameters(operation, request)
         if has_streaming_body(operation):
             result = await self._uploaded(operation, params, promise(_vouched(request.headers, caller)), caller, inflow)
         else:
             params.update(await self._document(operation, request, caller, inflow))
             result = await self._run(lambda: self.storage.call(operation, params, None))
+        try:
+            await self._observe(seen)
+        except BaseException:
+            if content := result.get("Body"):
+                content.close()
+            raise
         await answer.give(operation, result, self._run, inflow)
+
+    async def _failed(self, seen: Seen, error: ObjectError) -> None:
+        """An observer that cannot keep this either has said so in the log."""
+        seen.error = error
+        with contextlib.suppress(ObjectError):
+            await self._observe(seen)
 
     async def _uploaded(
         self, operation: Any, params: Params, promised: Promise, caller: Caller, inflow: Inflow
@@ -170,9 +194,9 @@ class _Answer:
     def __init__(self, scope: Scope, send: Send, idle_s: float) -> None:
         self._scope = scope
         self._send = send
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-        self._id = given[0].decode("latin-1") if given else secrets.token_hex(8).upper()
+        self.id = given[0].decode("latin-1") if given else secrets.token_hex(8).upper()
         self.started = False
 
     async def give(self, operation: Any, result: Mapping[str, Any], run: Run, inflow: Inflow) -> None:
@@ -197,7 +221,7 @@ class _Answer:
                 content.close()
 
     async def refuse(self, error: ObjectError, inflow: Inflow) -> None:
-        document = error_document(error, self._scope["path"], self._id)
+        document = error_document(error, self._scope["path"], self.id)
         if self._scope["method"] == "HEAD" or error.status == 304:
             document = b""
         headers: Headers = [(name.encode(), value.encode("latin-1")) for name, value in error.headers.items()]
@@ -227,7 +251,7 @@ class _Answer:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
-        names = [(b"x-amz-request-id", self._id.encode("latin-1")), (b"x-amz-id-2", self._id.encode("latin-1"))]
+        names = [(b"x-amz-request-id", self.id.encode("latin-1")), (b"x-amz-id-2", self.id.encode("latin-1"))]
         await self._bounded({"type": "http.response.start", "status": status, "headers": [*headers, *names]})
 
     async def _body(self, block: bytes, *, more: bool = False) -> None:
@@ -236,6 +260,6 @@ class _Answer:
     async def _bounded(self, message: dict[str, Any]) -> None:
         """Raises ClientGone for a client that takes nothing."""
         try:
-            await asyncio.wait_for(self._send(message), self._idle_s)
+            await asyncio.wait_for(self._send(message), self.idle_s)
         except TimeoutError:
             raise ClientGone from None

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from server import logs
+from server.audit.sampling import Sampled
 from server.beat import Beat, Phase
 from server.dialects.application import dialect_app
 from server.dialects.identity import Identity
@@ -58,7 +59,8 @@ class Replica:
         self.listener = Listener()
         self.watching: asyncio.Task[None] | None = None
         self.metrics = Metrics(plan.endpoint, plan.variant.name)
-        self.heart = Heart(plan.home, self._beat, self.metrics.periods)
+        self.sampled = Sampled(plan.home.audit_data_share)
+        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled)
         try:
             await self._start()
         except BaseException as error:
@@ -80,7 +82,7 @@ class Replica:
         )
         app = dialect_app(runtime.engines, identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
-        self.guard = Guard(app, identity, plan.variant.limits, self.metrics, opaque=opaque)
+        self.guard = Guard(app, identity, plan.variant.limits, self.metrics, opaque=opaque, sampled=self.sampled)
         self.port = await self.listener.serve(self.guard, plan.home.bind_host)
         self.phase, self.detail = "ready", ""
         self.watching = asyncio.create_task(usage.watch(self.metrics.periods))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 import structlog
 
+from server.audit.sampling import Sampled
 from server.beat import INTERVAL_S, Beat
 from server.metrics.periods import Periods
 from server.replicas.plan import Home
@@ -19,13 +20,14 @@ CALL_TIMEOUT_S = 2.0
 
 
 class Heart:
-    """Posts `read()` to the controller, and what was measured since. A controller that does not answer is tried
-    again at the next beat."""
+    """Posts `read()` to the controller, with what was measured since and the calls that the audit log is to have. A
+    controller that does not answer is tried again at the next beat."""
 
-    def __init__(self, home: Home, read: Callable[[], Beat], periods: Periods) -> None:
+    def __init__(self, home: Home, read: Callable[[], Beat], periods: Periods, sampled: Sampled) -> None:
         self._home = home
         self._read = read
         self._periods = periods
+        self._sampled = sampled
         self._wanted = asyncio.Event()
         self._client = httpx.AsyncClient(
             base_url=home.beat_url,
@@ -45,10 +47,19 @@ class Heart:
         `last`: with all that was measured, as no other beat follows.
         """
         periods = self._periods.closed(all_of_them=last)
+        calls, dropped = self._sampled.take(all_of_them=last)
+        message = {
+            "beat": self._read().to_wire(),
+            "periods": periods,
+            "calls": {"sampled": [each.to_wire() for each in calls], "dropped": dropped},
+        }
         try:
-            reply = await self._client.post("/beats", json={"beat": self._read().to_wire(), "periods": periods})
+            reply = await self._client.post("/beats", json=message)
             answer = reply.raise_for_status().json()
-        except httpx.HTTPError as error:
+        except BaseException as error:
+            self._sampled.put_back(calls, dropped)
+            if not isinstance(error, httpx.HTTPError):
+                raise
             log.warning("beat not delivered", error=str(error) or type(error).__name__)
             return True
         if answer["kept"]:

@@ -33,6 +33,8 @@ class Home:
     """Folder of the object store."""
     objects_url: str | None
     """The S3 that keeps the objects in place of that folder."""
+    audit_data_share: float = 0.0
+    """Share of the calls that the audit log is to have."""
 
     def storage(self) -> Storage:
         """Opens the object store, to read from it. Who calls it closes it."""

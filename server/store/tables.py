@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     ForeignKey,
     Index,
@@ -20,6 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ENDPOINTS_ONLY = text("kind = 'Endpoint'")
+COUNTED = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite's own row number is a primary key of this type and no other."""
 
 
 class Base(DeclarativeBase):
@@ -119,3 +122,65 @@ class MetricPointRow(Base):
     source: Mapped[str] = mapped_column(String(64), primary_key=True)
     seconds: Mapped[int] = mapped_column(Integer)
     data: Mapped[str] = mapped_column(Text)
+
+
+class AuditEventRow(Base):
+    """One event of the audit log. All columns but `seq` and `digest` say again what `event` says, for lookups.
+
+    `event` is the canonical JSON that `digest` covers, with the digest of the row before.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index("ix_audit_events_time", "account", "region", "management", "time", "seq"),
+        Index("ix_audit_events_id", "event_id"),
+        *(
+            Index(f"ix_audit_events_{column}", "account", "region", "management", column, "time", "seq")
+            for column in ("name", "source", "username", "access_key", "read_only")
+        ),
+    )
+
+    seq: Mapped[int] = mapped_column(COUNTED, primary_key=True, autoincrement=False)
+    account: Mapped[str] = mapped_column(String(12))
+    region: Mapped[str] = mapped_column(String(32))
+    management: Mapped[bool] = mapped_column(Boolean)
+    time: Mapped[int] = mapped_column(BigInteger)
+    """Seconds since 1970."""
+    event_id: Mapped[str] = mapped_column(String(36))
+    name: Mapped[str] = mapped_column(String(128))
+    source: Mapped[str] = mapped_column(String(128))
+    username: Mapped[str] = mapped_column(String(128))
+    access_key: Mapped[str] = mapped_column(String(128))
+    read_only: Mapped[bool] = mapped_column(Boolean)
+    event: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+
+
+class AuditResourceRow(Base):
+    """A resource that an audited call touched, `number` of those of its event."""
+
+    __tablename__ = "audit_resources"
+    __table_args__ = tuple(
+        Index(f"ix_audit_resources_{column}", "account", "region", column, "time", "seq")
+        for column in ("name", "arn", "type")
+    )
+
+    seq: Mapped[int] = mapped_column(COUNTED, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    account: Mapped[str] = mapped_column(String(12))
+    region: Mapped[str] = mapped_column(String(32))
+    time: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(255))
+    arn: Mapped[str] = mapped_column(String(512))
+    type: Mapped[str] = mapped_column(String(64))
+
+
+class AuditMarkRow(Base):
+    """A signed end of the audit log (`server.audit.chain.Mark`): what is kept begins behind `start`, `head` is last."""
+
+    __tablename__ = "audit_marks"
+
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    seq: Mapped[int] = mapped_column(COUNTED)
+    digest: Mapped[str] = mapped_column(String(64))
+    mac: Mapped[str] = mapped_column(String(64))

@@ -110,9 +110,9 @@ def test_where_the_model_lists_an_error_it_is_given() -> None:
 
 def test_the_scope_of_a_signature() -> None:
     signed = "AWS4-HMAC-SHA256 Credential=AK/20260101/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-    assert scope({"authorization": signed}, {}) == Scope("eu-west-1", "s3")
+    assert scope({"authorization": signed}, {}) == Scope("eu-west-1", "s3", "AK")
     assert scope({}, {"X-Amz-Credential": "AK/20260101/eu-west-1/sagemaker/aws4_request"}) == Scope(
-        "eu-west-1", "sagemaker"
+        "eu-west-1", "sagemaker", "AK"
     )
     for unsigned in ("Bearer AK/20260101/eu-west-1/s3/aws4_request", "AWS4-HMAC-SHA256 Credential=AK/x", ""):
         assert scope({"authorization": unsigned}, {}) is None
