@@ -68,6 +68,7 @@ def listening(log_dir: Path) -> Iterator[tuple[str, Shifting]]:
     app = Starlette(routes=AwsApi(shifting, Machine(), logs=log_dir).routes())  # type: ignore[arg-type]
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no delay for TCP by name
     bound.bind(("127.0.0.1", 0))
+    bound.listen()
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
     thread.start()

@@ -32,6 +32,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     app = application(Launch(settings, 1, "none"), Store(engine, settings.account, settings.region))
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no delay for TCP by name
     bound.bind(("127.0.0.1", 0))
+    bound.listen()
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
     thread.start()
