@@ -20,6 +20,8 @@ function (`server.dialects.errors`), so a status or a code is decided here and n
     ├── NotReady               503  the endpoint exists but did not become ready in time
     ├── Unavailable            503  no replica could answer; safe to retry
     ├── RequestTimeout         408  the client did not finish sending in time
+    ├── VaultLocked            503  the master key that something is encrypted under is not there
+    ├── SealBroken             500  what was encrypted was changed since, or belongs elsewhere
     └── ModelFailed            500  the model or the engine broke while answering
 """
 
@@ -133,3 +135,12 @@ class RequestTimeout(HearthError):
 class ModelFailed(HearthError):
     status = 500
     code = "ModelError"
+
+
+class VaultLocked(HearthError):
+    status = 503
+    code = "VaultLocked"
+
+
+class SealBroken(HearthError):
+    code = "SealBroken"

@@ -21,7 +21,7 @@ DEFAULT_ACCOUNT = "123456789012"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-PATHS = ("state_dir", "objects_dir", "tls_certificate", "tls_key", "tls_client_ca")
+PATHS = ("state_dir", "objects_dir", "master_key_file", "tls_certificate", "tls_key", "tls_client_ca")
 """Settings that are made absolute."""
 
 
@@ -63,6 +63,10 @@ class Settings(Frozen):
     """More host names and addresses for a certificate that Hearth makes, with commas between."""
     tls_client_ca: Path | None = None
     """Ask every client for a certificate that one of these authorities, in PEM, has signed."""
+    encrypt: bool = True
+    """Encrypt objects at rest even where neither their writer nor their bucket asks for it."""
+    master_key_file: Path | None = None
+    """The file of master keys that everything encrypted depends on; None: `keys/master.json` in `state_dir`."""
     wake_timeout_s: float = Field(120.0, gt=0)
     """How long a request waits for a sleeping endpoint."""
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
@@ -131,6 +135,11 @@ class Settings(Frozen):
     def objects(self) -> Path:
         """The object store's own folder."""
         return self.objects_dir or self.state_dir / "objects"
+
+    @property
+    def master_keys(self) -> Path:
+        """The file of master keys."""
+        return self.master_key_file or self.state_dir / "keys" / "master.json"
 
     @property
     def run_dir(self) -> Path:
