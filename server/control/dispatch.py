@@ -14,6 +14,7 @@ import structlog
 
 from server.control import shapes
 from server.control.failures import failure
+from server.control.key_references import check_keys
 from server.control.operations import Context
 from server.control.projection import answer
 from server.control.protocols.wire import Wire
@@ -81,6 +82,7 @@ class Dispatcher:
         if function is None:
             raise UnknownOperation(f"Hearth has no {name}; docs/sagemaker-operations.md lists the operations it has.")
         self.authorize(call)
+        check_keys(call.context, service.input(name), call.request)
         return answer(service.output(name), function(call.context, call.request))
 
     def _end(self, call: Call, wire: Wire) -> Reply:

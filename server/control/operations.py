@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from server.control.instances import Machine
+from server.errors import VaultLocked
 from server.identity.principal import Principal, root
 from server.store.store import Store
+from server.vault.keys import Keys
+from server.vault.secret_box import SecretBox
+from server.vault.vault import Vault
 
 Request = Mapping[str, Any]
 Answer = Mapping[str, Any]
@@ -38,6 +42,24 @@ class Context:
     client: Client = field(default_factory=Client)
     logs: Path | None = None
     """Folder of the logs that callers may read."""
+    vault: Vault | None = None
+    """None: this part of Hearth keeps no keys."""
+
+    @property
+    def keys(self) -> Keys:
+        """The caller's KMS keys. Raises VaultLocked where no keys are kept."""
+        return Keys(self.opened, self.store)
+
+    @property
+    def secrets(self) -> SecretBox:
+        """Raises VaultLocked where no keys are kept."""
+        return SecretBox(self.opened)
+
+    @property
+    def opened(self) -> Vault:
+        if self.vault is None:
+            raise VaultLocked("This part of Hearth keeps no keys, so it cannot encrypt or decrypt.")
+        return self.vault
 
     @property
     def account(self) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from server.control import cloudtrail, cloudwatch, logs, resources, sts
+from server.control import cloudtrail, cloudwatch, kms, logs, resources, sts
 from server.control.service import Service
 
 SERVICES: Mapping[str, Service] = {
     service.signing_name: service
-    for service in (resources.SAGEMAKER, cloudtrail.CLOUDTRAIL, cloudwatch.CLOUDWATCH, logs.LOGS, sts.STS)
+    for service in (
+        resources.SAGEMAKER, cloudtrail.CLOUDTRAIL, cloudwatch.CLOUDWATCH, kms.KMS, logs.LOGS, sts.STS,
+    )
 }  # fmt: skip
 """By the name that requests are signed for."""
 

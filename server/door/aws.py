@@ -23,6 +23,7 @@ from server.control.service import Service
 from server.control.services import SERVICES, by_query, by_target
 from server.errors import BadRequest, BodyTooLarge, HearthError, RequestTimeout, UnknownOperation
 from server.store.store import Store
+from server.vault.vault import Vault
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
@@ -35,12 +36,19 @@ class AwsApi:
     """One address for all regions: a caller sees the region that its request is signed for."""
 
     def __init__(
-        self, store: Store, machine: Machine, dispatcher: Dispatcher | None = None, *, logs: Path | None = None
+        self,
+        store: Store,
+        machine: Machine,
+        dispatcher: Dispatcher | None = None,
+        *,
+        logs: Path | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._store = store
         self._machine = machine
         self._dispatcher = dispatcher or Dispatcher()
         self._logs = logs
+        self._vault = vault
 
     def routes(self) -> list[Route]:
         return [
@@ -70,7 +78,7 @@ class AwsApi:
         )  # fmt: skip
         store = self._store.within(signed.region if signed else self._store.region)
         request_id = headers.get("x-request-id") or str(uuid.uuid4())
-        return Context(store, self._machine, request_id, client=client, logs=self._logs)
+        return Context(store, self._machine, request_id, client=client, logs=self._logs, vault=self._vault)
 
     def _refuse(self, context: Context, wire: Wire, error: HearthError) -> Response:
         return _response(self._dispatcher.refuse(context, MAIN, "", wire, error))

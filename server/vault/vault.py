@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,16 @@ _FORMAT = b"\x01"
 _ATTEMPTS = 5
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Vault:
     """Everything's keys, over one store and one file of master keys. Safe for many threads and processes."""
 
-    def __init__(self, engine: Engine, file: Path) -> None:
+    def __init__(self, engine: Engine, file: Path, now: Callable[[], datetime] = _now) -> None:
         self.engine = engine
+        self.now = now
         self.system = Store(engine, SYSTEM, SYSTEM)
         self.keyring = Keyring(file, _StoredLedger(self.system))
         self._mutex = threading.Lock()
@@ -56,7 +61,7 @@ class Vault:
         id, key = os.urandom(ID_BYTES), os.urandom(KEY_BYTES)
         with self._mutex:
             self._opened[id] = key
-        created = datetime.now(UTC).isoformat()
+        created = self.now().isoformat()
         return {"Id": id.hex(), "Created": created, "Origin": origin, "Sealed": self._sealed(owner, id, key)}
 
     def newest(self, resource: Resource) -> tuple[bytes, bytes]:
@@ -71,11 +76,12 @@ class Vault:
                 return self._open(resource.arn, entry)
         raise SealBroken(f"{resource.arn} has no backing key {id.hex()}.")
 
-    def forget(self, resource: Resource) -> None:
-        """Backing keys that are to be destroyed leave the memory too."""
-        with self._mutex:
-            for entry in resource.document["Backing"]:
-                self._opened.pop(bytes.fromhex(entry["Id"]), None)
+    def pending(self) -> list[tuple[str, str]]:
+        """Account and region of each KMS key that is to be deleted."""
+        query = select(ResourceRow.account, ResourceRow.region)
+        with self.system.session() as session:
+            rows = session.execute(query.where(ResourceRow.kind == KEY, ResourceRow.status == "PendingDeletion"))
+            return [(account, region) for account, region in rows]
 
     def system_key(self, label: str) -> Resource:
         """Hearth's own key of that name, made when it is first asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from server.control import kind as kinds
@@ -67,7 +68,7 @@ def create_model_card(context: Context, request: Request) -> Answer:
     document = {**plain(request), VERSION: 1}
     status = document.pop("ModelCardStatus")
     with context.store.transaction() as store:
-        inside = Context(store, context.machine, context.request_id)
+        inside = replace(context, store=store)
         card = make(inside, KIND, request["ModelCardName"], document, request, status)
         store.count(card)
         _keep(store, card, status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -146,7 +147,7 @@ def _version(context: Context, document: dict[str, Any], request: Request) -> Re
         document |= {"ModelPackageGroupName": group.name, "ModelPackageVersion": number}
         document.setdefault("ModelApprovalStatus", "PendingManualApproval")
         document["ApprovalHistory"] = [_entry(context, document)]
-        inside = Context(store, context.machine, context.request_id)
+        inside = replace(context, store=store)
         return make(inside, KIND, f"{group.name}/{number}", document, request)
 
 
