@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks.cli import bench
 from server.cli import audit, doctor, logs_view, status
+from server.cli import keys as master_keys
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
 from server.cli.container import settings_from_container
@@ -146,6 +147,21 @@ def logs(
 
 app.command()(bench)
 app.add_typer(audit.app, name="audit")
+
+keys = typer.Typer(no_args_is_help=True, help="The master keys, under which everything encrypted is.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command(name="rotate")
+def rotate_keys(config: Config = None, state: State = None) -> None:
+    """Add a master key, and seal every stored key by it."""
+    master_keys.rotate(settings(config, state_dir=state), console)
+
+
+@keys.command(name="show")
+def show_keys(config: Config = None, state: State = None) -> None:
+    """Show the master keys' ids, and how many keys each seals."""
+    master_keys.show(settings(config, state_dir=state), console)
 
 
 @app.command(name="doctor")

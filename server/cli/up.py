@@ -13,6 +13,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
+from server.cli import keys
 from server.cli.client import client
 from server.control import endpoints
 from server.door.pages import snippets
@@ -40,6 +41,8 @@ def check(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines. Set an API key (HEARTH_API_KEY, sent by clients as "
             "`Authorization: Bearer KEY`) or, behind a gateway that authenticates, HEARTH_ALLOW_ANONYMOUS=true."
         )
+    if (reason := keys.locked(settings)) is not None:
+        raise CannotStart(reason)
     longest = edge_config(settings).fallback_socket
     if len(os.fsencode(longest)) > LONGEST_SOCKET_PATH:
         raise CannotStart(f"{settings.state_dir} is too long a path for sockets in it; choose another with --state.")

@@ -18,6 +18,8 @@ from server.launch import Launch, edge_config
 from server.replicas.plan import Home
 from server.store.migrate import migrate
 from server.store.store import Store, connect
+from server.vault.keys import sweep
+from server.vault.vault import Vault
 
 
 async def main(launch: Launch) -> None:
@@ -27,6 +29,7 @@ async def main(launch: Launch) -> None:
     engine = connect(settings.database)
     migrate(engine)
     store = Store(engine, settings.account, settings.region)
+    sweep(Vault(engine, settings.master_keys))
     home = Home(
         beat_url=launch.control_url,
         token=launch.token,
@@ -39,6 +42,8 @@ async def main(launch: Launch) -> None:
         cache_dir=str(settings.cache_dir),
         objects_dir=str(settings.objects),
         objects_url=settings.objects_url,
+        database_url=settings.database,
+        master_key_file=str(settings.master_keys),
         sampler=settings.sampler,
         audit_data_share=settings.audit_data_share,
     )

@@ -34,6 +34,7 @@ from server.objects.app import ObjectsApp
 from server.objects.app import application as object_store
 from server.objects.request import is_object_request
 from server.store.store import Store
+from server.vault.vault import Vault
 
 
 class Door:
@@ -69,8 +70,10 @@ def application(launch: Launch, store: Store) -> Door:
                 return JSONResponse({"status": resource.status}, 503)
         return JSONResponse({"status": "ok"})
 
+    machine = Machine.here(settings.reserve_instances)
+    vault = Vault(store.engine, settings.master_keys)
     audit = AuditLog(store.engine, Keeper(settings.state_dir))
-    objects = object_store(settings, observe=ObjectsAudit(audit, settings).observe)
+    objects = object_store(settings, observe=ObjectsAudit(audit, settings).observe, vault=vault)
     dispatcher = Dispatcher(observe=ControlAudit(audit, settings.audit_data_share).observe)
 
     @asynccontextmanager
@@ -85,9 +88,7 @@ def application(launch: Launch, store: Store) -> Door:
     routes = Starlette(
         routes=[
             Route("/", home),
-            *AwsApi(
-                store, Machine.here(settings.reserve_instances), dispatcher, logs=settings.log_dir
-            ).routes(),
+            *AwsApi(store, machine, dispatcher, logs=settings.log_dir, vault=vault).routes(),
             Route("/ping", ping),
             Route("/metrics", metrics),
             *Models(store).routes(),

@@ -31,6 +31,7 @@ from server.objects.signature import Caller, Gate, LooseGate
 from server.objects.storage import BLOCK_BYTES, Content, Storage
 from server.objects.writing import Headers, status_of, write_document, write_headers
 from server.settings import Settings
+from server.vault.vault import Vault
 
 Result = TypeVar("Result")
 
@@ -46,13 +47,16 @@ _DRAINED_BYTES = 16 * 1024 * 1024
 """What is read of a refused body so that its sender gets to read the refusal."""
 
 
-def application(settings: Settings, gate: Gate | None = None, observe: Observe = unseen) -> ObjectsApp:
+def application(
+    settings: Settings, gate: Gate | None = None, observe: Observe = unseen, vault: Vault | None = None
+) -> ObjectsApp:
     """The S3 API over what `settings` says. The caller closes it.
 
-    `gate` decides who may call; None: any credentials (`LooseGate`). `observe` is told of every call.
+    `gate` decides who may call; None: any credentials (`LooseGate`). `observe` is told of every call. `vault` has the
+    keys that objects are encrypted under; None: one over the settings' database.
     """
     hosts = () if settings.objects_host is None else (settings.objects_host,)
-    return ObjectsApp(open_storage(settings), gate or LooseGate(), hosts, observe=observe)
+    return ObjectsApp(open_storage(settings, vault), gate or LooseGate(), hosts, observe=observe)
 
 
 class ObjectsApp:

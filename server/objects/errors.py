@@ -64,6 +64,7 @@ CODES: Mapping[str, tuple[int, str]] = {
         "connections will be closed.",
     ),
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
+    "ServerSideEncryptionConfigurationNotFoundError": (404, "The server side encryption configuration was not found"),
     "ServiceUnavailable": (503, "The object store behind Hearth could not be reached. Please try again."),
     "SignatureDoesNotMatch": (
         403,

@@ -20,6 +20,7 @@ _ROOTS = {
     "DeleteObjects": "DeleteResult",
     "GetObjectTagging": "Tagging",
     "GetBucketLocation": "LocationConstraint",
+    "GetBucketEncryption": "ServerSideEncryptionConfiguration",
 }
 """Root elements that are not the operation's name and "Result"; the service model does not have them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.objects.opening import open_storage
@@ -33,14 +33,19 @@ class Home:
     """Folder of the object store."""
     objects_url: str | None
     """The S3 that keeps the objects in place of that folder."""
+    database_url: str = field(repr=False)
+    """Where the keys are that objects are encrypted under."""
+    master_key_file: str
+    """The master keys that open those."""
     audit_data_share: float = 0.0
     """Share of the calls that the audit log is to have."""
 
     def storage(self) -> Storage:
         """Opens the object store, to read from it. Who calls it closes it."""
         named = Settings(
-            objects_dir=Path(self.objects_dir), objects_url=self.objects_url, account=self.account, region=self.region
-        )
+            objects_dir=Path(self.objects_dir), objects_url=self.objects_url, account=self.account, region=self.region,
+            database_url=self.database_url, master_key_file=Path(self.master_key_file),
+        )  # fmt: skip
         return open_storage(named, serves=False)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,9 @@ class Vault:
         self.keyring = Keyring(file, _StoredLedger(self.system))
         self._mutex = threading.Lock()
         self._opened: dict[bytes, bytes] = {}
+
+    def close(self) -> None:
+        self.engine.dispose()
 
     def check(self) -> None:
         """Raises VaultLocked where something is encrypted and its master key is not there."""
@@ -108,6 +112,13 @@ class Vault:
         with self.system.session() as session:
             ids = list(session.scalars(query))
         return sum(self._resealed(id) for id in ids)
+
+    def sealed(self) -> Counter[str]:
+        """How many backing keys each master key seals, by its id."""
+        query = select(ResourceRow.document).where(ResourceRow.kind.in_((KEY, SYSTEM_KEY)))
+        with self.system.session() as session:
+            documents: list[Any] = list(session.scalars(query))
+        return Counter(master_of(entry) for document in documents for entry in document["Backing"])
 
     def _resealed(self, id: int) -> int:
         for attempt in range(_ATTEMPTS):

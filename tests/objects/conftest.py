@@ -12,14 +12,14 @@ import pytest
 
 from server.objects.app import application
 from server.settings import Settings
-from tests.objects.serving import Served, client
+from tests.objects.serving import Served, client, settings
 
 NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    served = Served(application(Settings(state_dir=tmp_path_factory.mktemp("local"))))
+    served = Served(application(settings(tmp_path_factory.mktemp("local"))))
     yield served
     served.close()
 

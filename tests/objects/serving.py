@@ -15,8 +15,19 @@ from botocore.config import Config
 
 from server.objects.app import ObjectsApp, application
 from server.settings import Settings
+from server.store.migrate import migrate
+from server.store.store import connect
 
 PATIENCE_S = 20.0
+
+
+def settings(folder: Path, **choices: Any) -> Settings:
+    """Of a Hearth whose state is in `folder`, with the database that its keys are in."""
+    made = Settings(state_dir=folder, **choices)
+    engine = connect(made.database)
+    migrate(engine)
+    engine.dispose()
+    return made
 
 
 class Served:
@@ -67,7 +78,7 @@ def client(url: str, **choices: Any) -> Any:
 
 
 def main(descriptor: int, folder: Path) -> None:
-    app = application(Settings(state_dir=folder))
+    app = application(settings(folder))
     uvicorn.Server(config(app)).run([socket.socket(fileno=descriptor)])
 
 

@@ -16,10 +16,9 @@ import pytest
 from server.edge import process as edge_process
 from server.edge.routes import EdgeConfig, Timeouts
 from server.objects.app import application
-from server.settings import Settings
 from server.supervisor.ray_head import free_port
 from tests.objects.conftest import blobs
-from tests.objects.serving import PATIENCE_S, Served, client
+from tests.objects.serving import PATIENCE_S, Served, client, settings
 from tests.objects.test_durability import eventually
 from tests.objects.test_objects import body
 from tests.objects.test_wire import SIGNED
@@ -34,7 +33,7 @@ class Edge:
         self.folder = folder
         times = Timeouts(door=0, headers=0.4, body=0.4)
         self.config = EdgeConfig(folder, folder / "door.sock", port=free_port("127.0.0.1"), threads=1, timeouts=times)
-        self.door = Served(application(Settings(state_dir=folder)), self.config.door_socket)
+        self.door = Served(application(settings(folder)), self.config.door_socket)
         self.process = edge_process.start(self.config, folder / "edge.log")
         self.s3 = client(f"http://127.0.0.1:{self.config.port}")
 

@@ -235,7 +235,7 @@ def test_nothing_is_dropped_in_silence(s3: Any, bucket: str, served: Any, local:
         return
     put = {"Bucket": bucket, "Key": "k", "Body": b"x"}
     asked: list[dict[str, Any]] = [
-        {"ACL": "public-read"}, {"StorageClass": "GLACIER"}, {"ServerSideEncryption": "aws:kms"},
+        {"ACL": "public-read"}, {"StorageClass": "GLACIER"}, {"ServerSideEncryption": "aws:kms:dsse"},
         {"WebsiteRedirectLocation": "/x"}, {"GrantRead": "id=1"}, {"ObjectLockMode": "GOVERNANCE"},
     ]  # fmt: skip
     for more in asked:

@@ -18,11 +18,12 @@ from server.replicas.runtimes import locate, start
 from server.settings import Settings
 from server.spec import VariantSpec
 from tests.objects.serving import Served, client
+from tests.objects.serving import settings as stored
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(state_dir=tmp_path_factory.mktemp("store"))
+    return stored(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

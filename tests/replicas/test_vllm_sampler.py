@@ -139,7 +139,7 @@ def test_off_leaves_vllm_s_own_and_says_so(caplog: pytest.LogCaptureFixture, mon
 
 def home(sampler: bool) -> Home:
     url = "http://127.0.0.1:1"
-    return Home(url, "token", "127.0.0.1", "1", "r", 1.0, "info", "logs", sampler, "cache", "objects", None)
+    return Home(url, "token", "127.0.0.1", "1", "r", 1.0, "info", "logs", sampler, "cache", "objects", None, "", "keys")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from server.errors import SealBroken
 from server.objects.errors import ObjectError
 from server.objects.local.records import Piece
+from server.vault.blobs import BlobCipher
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV)
@@ -47,15 +50,19 @@ class Blobs:
     def close(self) -> None:
         os.close(self._lock)
 
-    def write(self, blocks: Iterable[bytes]) -> Piece:
-        """A new file with `blocks`, on the disk when this returns. Whatever goes wrong, no file stays."""
+    def write(self, blocks: Iterable[bytes], data_key: bytes | None = None) -> Piece:
+        """A new file with `blocks`, encrypted if there is a key, and on the disk when this returns.
+
+        Whatever goes wrong, no file stays.
+        """
         name = f"{self._session}/{next(self._numbers):x}"
         path = self._root / name
-        size = 0
+        salt = b"" if data_key is None else BlobCipher.salt()
+        counted = _Counted(blocks)
+        stored = counted if data_key is None else BlobCipher(data_key, salt).encrypted(counted)
         try:
             with _told_when_full(), path.open("xb", buffering=0) as file:
-                for block in blocks:
-                    size += len(block)
+                for block in stored:
                     left = memoryview(block)
                     while left:
                         left = left[file.write(left) :]
@@ -64,7 +71,7 @@ class Blobs:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return Piece(name, size)
+        return Piece(name, counted.size, salt.hex())
 
     def copy(self, piece: Piece) -> Piece:
         """The same content under a name of its own: a hard link where the file system has them."""
@@ -76,9 +83,10 @@ class Blobs:
             if error.errno not in _NO_LINKS:
                 raise
             with source.open("rb") as file:
-                return self.write(iter(lambda: file.read(1 << 20), b""))
-        _sync_folder(path.parent)
-        return Piece(name, piece.size)
+                name = self.write(iter(lambda: file.read(1 << 20), b"")).blob
+        else:
+            _sync_folder(path.parent)
+        return replace(piece, blob=name)
 
     def discard(self, names: Iterable[str]) -> None:
         """Removes files that the index no longer names, those that are being read when their readers end."""
@@ -104,14 +112,23 @@ class Blobs:
                         self._doomed.discard(name)
                         (self._root / name).unlink(missing_ok=True)
 
-    def read(self, name: str, start: int, size: int, block: int) -> Iterator[bytes]:
-        """`size` bytes from `start` on. Raises FileNotFoundError before the first block if there is no such file."""
-        with (self._root / name).open("rb", buffering=0) as file:
+    def read(self, piece: Piece, start: int, size: int, block: int, data_key: bytes | None) -> Iterator[bytes]:
+        """`size` bytes of content from `start` on; `data_key` is used where the file is encrypted.
+
+        Raises FileNotFoundError before the first block if there is no such file, SealBroken for one that was changed.
+        """
+        with (self._root / piece.blob).open("rb", buffering=0) as file:
+            if piece.salt:
+                if data_key is None:
+                    raise SealBroken(f"{piece.blob} is encrypted, and its object has no key.")
+                cipher = BlobCipher(data_key, bytes.fromhex(piece.salt))
+                yield from cipher.decrypted(file, piece.size, start, size, block)
+                return
             file.seek(start)
             while size > 0:
                 data = file.read(min(block, size))
                 if not data:
-                    raise OSError(errno.EIO, f"{name} is shorter than the index says")
+                    raise OSError(errno.EIO, f"{piece.blob} is shorter than the index says")
                 size -= len(data)
                 yield data
 
@@ -157,6 +174,17 @@ class Blobs:
             yield
         finally:
             os.close(lock)
+
+
+class _Counted(Iterable[bytes]):
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = blocks
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self.size += len(block)
+            yield block
 
 
 @contextlib.contextmanager

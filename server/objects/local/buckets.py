@@ -1,12 +1,14 @@
-"""Buckets."""
+"""Buckets, and how what is put into them is encrypted."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from server.objects.body import Body
 from server.objects.errors import ObjectError
+from server.objects.local.encryption import of_bucket, shown_rule
 from server.objects.local.records import Bucket, moment
 from server.objects.local.registry import Result, operation
 from server.objects.naming import check_bucket
@@ -58,7 +60,7 @@ def create_bucket(store: LocalStore, params: Params, _body: Body | None) -> Resu
             raise ObjectError("BucketAlreadyOwnedByYou", BucketName=name)
         if len(present) >= MAX_BUCKETS:
             raise ObjectError("TooManyBuckets", f"You have attempted to create more than {MAX_BUCKETS} buckets")
-        store.index.add_bucket(bucket)
+        store.index.put_bucket(bucket)
     return {"Location": f"/{name}"}
 
 
@@ -79,4 +81,27 @@ def delete_bucket(store: LocalStore, params: Params, _body: Body | None) -> Resu
         store.index.bucket(params["Bucket"])
         blobs = store.index.drop_bucket(params["Bucket"])
     store.blobs.discard(blobs)
+    return {}
+
+
+@operation("Bucket ServerSideEncryptionConfiguration")
+def put_bucket_encryption(store: LocalStore, params: Params, _body: Body | None) -> Result:
+    rule = of_bucket(params.get("ServerSideEncryptionConfiguration", {}))
+    with store.index.change():
+        store.index.put_bucket(replace(store.index.bucket(params["Bucket"]), encryption=asdict(rule)))
+    return {}
+
+
+@operation("Bucket")
+def get_bucket_encryption(store: LocalStore, params: Params, _body: Body | None) -> Result:
+    rule = store.keeper.bucket_rule(store.index.bucket(params["Bucket"]))
+    if rule is None:
+        raise ObjectError("ServerSideEncryptionConfigurationNotFoundError", BucketName=params["Bucket"])
+    return {"ServerSideEncryptionConfiguration": shown_rule(rule)}
+
+
+@operation("Bucket")
+def delete_bucket_encryption(store: LocalStore, params: Params, _body: Body | None) -> Result:
+    with store.index.change():
+        store.index.put_bucket(replace(store.index.bucket(params["Bucket"]), encryption={}))
     return {}

@@ -10,10 +10,16 @@ from server.objects.storage import BLOCK_BYTES
 
 
 class Reading:
-    """Pins `pieces` at once; `select` narrows what `blocks` gives. `inline` is the content where there are none."""
+    """Pins `pieces` at once; `select` narrows what `blocks` gives. `inline` is the content where there are none.
 
-    def __init__(self, blobs: Blobs, pieces: Sequence[Piece], inline: bytes = b"") -> None:
+    `data_key` opens the files that are encrypted.
+    """
+
+    def __init__(
+        self, blobs: Blobs, pieces: Sequence[Piece], inline: bytes = b"", data_key: bytes | None = None
+    ) -> None:
         self._blobs = blobs
+        self.data_key = data_key
         self._pieces = pieces
         self._inline = inline
         self._start = 0
@@ -35,7 +41,7 @@ class Reading:
             taken = min(left, piece.size - start)
             if taken <= 0:
                 return
-            yield from self._blobs.read(piece.blob, start, taken, BLOCK_BYTES)
+            yield from self._blobs.read(piece, start, taken, BLOCK_BYTES, self.data_key)
             left -= taken
             start = 0
 

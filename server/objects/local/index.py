@@ -28,7 +28,9 @@ from server.objects.local.records import (
 )
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, region TEXT NOT NULL, created INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS buckets (
+  name TEXT PRIMARY KEY, region TEXT NOT NULL, created INTEGER NOT NULL, encryption TEXT NOT NULL DEFAULT '{}'
+) STRICT;
 CREATE TABLE IF NOT EXISTS objects (
   bucket TEXT NOT NULL, key BLOB NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, modified INTEGER NOT NULL,
   algorithm TEXT, checksum_type TEXT NOT NULL, details TEXT NOT NULL, pieces TEXT NOT NULL,
@@ -41,9 +43,13 @@ CREATE INDEX IF NOT EXISTS uploads_by_key ON uploads (bucket, key, id);
 CREATE TABLE IF NOT EXISTS parts (
   upload TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE, number INTEGER NOT NULL, size INTEGER NOT NULL,
   etag TEXT NOT NULL, modified INTEGER NOT NULL, blob TEXT NOT NULL, checksums TEXT NOT NULL,
-  PRIMARY KEY (upload, number)
+  salt TEXT NOT NULL DEFAULT '', PRIMARY KEY (upload, number)
 ) STRICT, WITHOUT ROWID;
 """
+
+
+_ADDED = (("buckets", "encryption", "'{}'"), ("parts", "salt", "''"))
+"""Columns that older folders lack, with what their rows have there."""
 
 
 class Index:
@@ -55,6 +61,10 @@ class Index:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_SCHEMA)
+        with self.change():
+            for table, column, default in _ADDED:
+                if not self._rows("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column):
+                    self._rows(f"ALTER TABLE {table} ADD COLUMN {column} TEXT NOT NULL DEFAULT {default}")
 
     def close(self) -> None:
         with self._mutex:
@@ -86,16 +96,20 @@ class Index:
 
     def bucket(self, name: str) -> Bucket:
         """Raises NoSuchBucket."""
-        for row in self._rows("SELECT name, region, created FROM buckets WHERE name = ?", name):
-            return Bucket(*row)
+        for row in self._rows("SELECT name, region, created, encryption FROM buckets WHERE name = ?", name):
+            return _bucket(*row)
         raise ObjectError("NoSuchBucket", BucketName=name)
 
     def buckets(self) -> list[Bucket]:
-        rows = self._rows("SELECT name, region, created FROM buckets ORDER BY name")
-        return [Bucket(*row) for row in rows]
+        rows = self._rows("SELECT name, region, created, encryption FROM buckets ORDER BY name")
+        return [_bucket(*row) for row in rows]
 
-    def add_bucket(self, bucket: Bucket) -> None:
-        self._rows("INSERT INTO buckets VALUES (?, ?, ?)", bucket.name, bucket.region, bucket.created)
+    def put_bucket(self, bucket: Bucket) -> None:
+        """Adds or replaces it."""
+        self._rows(
+            "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?)",
+            bucket.name, bucket.region, bucket.created, json.dumps(dict(bucket.encryption)),
+        )  # fmt: skip
 
     def drop_bucket(self, name: str) -> list[str]:
         """Removes the bucket and its open uploads; the blobs of those. Raises BucketNotEmpty."""
@@ -185,20 +199,21 @@ class Index:
         """Adds or replaces a part; the blob of the one it replaces."""
         old = self._rows("SELECT blob FROM parts WHERE upload = ? AND number = ?", upload, part.number)
         self._rows(
-            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             upload, part.number, part.size, part.etag, part.modified, part.blob, json.dumps(dict(part.checksums)),
+            part.salt,
         )  # fmt: skip
         return [blob for (blob,) in old]
 
     def parts(self, upload: str, after: int = 0, limit: int = -1) -> list[Part]:
         rows = self._rows(
-            "SELECT number, size, etag, modified, blob, checksums FROM parts WHERE upload = ? AND number > ? "
+            "SELECT number, size, etag, modified, blob, checksums, salt FROM parts WHERE upload = ? AND number > ? "
             "ORDER BY number LIMIT ?",
             upload, after, limit,
         )  # fmt: skip
         return [
-            Part(number, size, etag, modified, blob, json.loads(sums))
-            for number, size, etag, modified, blob, sums in rows
+            Part(number, size, etag, modified, blob, json.loads(sums), salt)
+            for number, size, etag, modified, blob, sums, salt in rows
         ]
 
     def blobs(self) -> Iterable[str]:
@@ -206,3 +221,7 @@ class Index:
         yield from (blob for (blob,) in self._rows("SELECT blob FROM parts"))
         for (pieces,) in self._rows("SELECT pieces FROM objects"):
             yield from (piece.blob for piece in pieces_from(pieces))
+
+
+def _bucket(name: str, region: str, created: int, encryption: str) -> Bucket:
+    return Bucket(name, region, created, json.loads(encryption))

@@ -14,6 +14,7 @@ from server.objects import checksums
 from server.objects.body import Body
 from server.objects.errors import ObjectError
 from server.objects.local.description import DESCRIPTION, described
+from server.objects.local.encryption import ENCRYPTION, shown
 from server.objects.local.listing import encoder, limit_of
 from server.objects.local.pages import after, page
 from server.objects.local.parts import algorithm_of
@@ -34,16 +35,19 @@ _TYPES = {"CRC64NVME": ("FULL_OBJECT",), "CRC32": ("COMPOSITE", "FULL_OBJECT"), 
 """Checksum types of an algorithm, the usual one first; a hash can only be COMPOSITE."""
 
 
-@operation(f"Bucket Key ChecksumType {DESCRIPTION}")
+@operation(f"Bucket Key ChecksumType {DESCRIPTION} {ENCRYPTION}")
 def create_multipart_upload(store: LocalStore, params: Params, _body: Body | None) -> Result:
     check_key(params["Key"])
     details = _with_checksum(described(params), params.get("ChecksumAlgorithm"), params.get("ChecksumType"))
+    bucket = store.index.bucket(params["Bucket"])
+    encryption, _ = store.keeper.seal(store.keeper.rule(params, bucket), bucket, params["Key"])
+    details = replace(details, encryption=encryption)
     name = f"{time.time_ns():016x}{secrets.token_hex(24)}"  # in order of time, as listings have them
-    upload = Upload(name, params["Bucket"], params["Key"], int(time.time()), details)
+    upload = Upload(name, bucket.name, params["Key"], int(time.time()), details)
     with store.index.change():
         store.index.bucket(upload.bucket)
         store.index.add_upload(upload)
-    result = {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.id}
+    result = {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.id, **shown(details)}
     if (algorithm := algorithm_of(upload)) is not None:
         result.update(ChecksumAlgorithm=algorithm, ChecksumType=details.checksum_type)
     return result
@@ -77,7 +81,7 @@ def complete_multipart_upload(store: LocalStore, params: Params, _body: Body | N
         stored = done
     return {
         "Location": f"/{bucket}/{key}", "Bucket": bucket, "Key": key, "ETag": f'"{stored.etag}"',
-        **shown_checksums(stored),
+        **shown_checksums(stored), **shown(stored.details),
     }  # fmt: skip
 
 
@@ -120,7 +124,7 @@ def _assembled(upload: Upload, parts: Sequence[Part], params: Params) -> Stored:
     details = replace(upload.details, checksums=_checksum(upload, parts), upload=upload.id)
     stored = Stored(
         upload.bucket, upload.key, size, f"{etag.hexdigest()}-{len(parts)}", int(time.time()), details,
-        tuple(Piece(part.blob, part.size) for part in parts),
+        tuple(Piece(part.blob, part.size, part.salt) for part in parts),
     )  # fmt: skip
     _verify(stored, params)
     return stored

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from server.objects import checksums
 from server.objects.body import MAX_PUT_BYTES, Body
 from server.objects.errors import ObjectError
+from server.objects.local.encryption import shown
 from server.objects.local.listing import limit_of
 from server.objects.local.ranges import copied_span
 from server.objects.local.records import Part, Upload, moment
@@ -33,16 +34,17 @@ def upload_part(store: LocalStore, params: Params, body: Body | None) -> Result:
             raise ObjectError("InvalidRequest", f"Checksum Type mismatch occurred, expected checksum Type: "
                               f"{algorithm.lower()}, actual checksum Type: {body.algorithms[0].lower()}")  # fmt: skip
         body.want(algorithm)
-    piece = store.blobs.write(body)
-    part = Part(number, piece.size, body.md5, int(time.time()), piece.blob, body.checksums)
+    piece = store.blobs.write(body, store.keeper.open(upload.details, upload.bucket, upload.key))
+    part = Part(number, piece.size, body.md5, int(time.time()), piece.blob, body.checksums, piece.salt)
     _keep(store, upload, part)
-    return {"ETag": f'"{part.etag}"', **_shown_checksums(part)}
+    return {"ETag": f'"{part.etag}"', **_shown_checksums(part), **shown(upload.details)}
 
 
 @operation(f"Bucket Key UploadId PartNumber CopySource CopySourceRange {COPY_CONDITIONS}")
 def upload_part_copy(store: LocalStore, params: Params, _body: Body | None) -> Result:
     number = _number(params)
     upload = store.index.upload(params["Bucket"], params["Key"], params["UploadId"])
+    data_key = store.keeper.open(upload.details, upload.bucket, upload.key)
     source, reading = opened_source(store, params)
     md5 = hashlib.md5(usedforsecurity=False)
     algorithm = algorithm_of(upload)
@@ -56,14 +58,14 @@ def upload_part_copy(store: LocalStore, params: Params, _body: Body | None) -> R
         if size > MAX_PUT_BYTES:
             raise ObjectError("InvalidRequest", "The specified copy source is larger than the maximum allowable size "
                                                 f"for a copy source: {MAX_PUT_BYTES}")  # fmt: skip
-        piece = store.blobs.write(digested(reading.blocks(), (md5, *digests.values())))
+        piece = store.blobs.write(digested(reading.blocks(), (md5, *digests.values())), data_key)
     finally:
         reading.close()
     computed = {name: checksums.encoded(digest) for name, digest in digests.items()}
-    part = Part(number, piece.size, md5.hexdigest(), int(time.time()), piece.blob, computed)
+    part = Part(number, piece.size, md5.hexdigest(), int(time.time()), piece.blob, computed, piece.salt)
     _keep(store, upload, part)
-    shown = {"ETag": f'"{part.etag}"', "LastModified": moment(part.modified), **_shown_checksums(part)}
-    return {"CopyPartResult": shown}
+    result = {"ETag": f'"{part.etag}"', "LastModified": moment(part.modified), **_shown_checksums(part)}
+    return {"CopyPartResult": result, **shown(upload.details)}
 
 
 @operation("Bucket Key UploadId MaxParts PartNumberMarker")

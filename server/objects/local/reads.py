@@ -8,6 +8,7 @@ from server.objects import checksums
 from server.objects.body import Body
 from server.objects.errors import ObjectError
 from server.objects.local.conditions import check_read
+from server.objects.local.encryption import shown
 from server.objects.local.ranges import Span, span_of
 from server.objects.local.records import Stored, moment
 from server.objects.local.registry import Result, operation
@@ -51,6 +52,7 @@ def _described(params: Params, stored: Stored) -> tuple[dict[str, Any], Span]:
         "ETag": f'"{stored.etag}"',
         "Metadata": details.metadata,
         **details.headers,
+        **shown(details),
     }
     for name, value in params.items():
         if name.startswith("Response"):

@@ -14,6 +14,8 @@ class Bucket:
     name: str
     region: str
     created: int
+    encryption: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of a `Rule`; empty: none was put."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class Piece:
 
     blob: str
     size: int
+    """Of the content; an encrypted file is longer."""
+    salt: str = ""
+    """Of its encryption, in hexadecimal; empty: the file is the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Details:
     checksum_type: str = "FULL_OBJECT"
     upload: str | None = None
     """The multipart upload that made it."""
+    encryption: Mapping[str, Any] = field(default_factory=dict)
+    """The data key, encrypted, and under what (`server.objects.local.encryption`); empty: nothing is encrypted."""
 
     def to_json(self) -> str:
         return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":"))
@@ -79,6 +86,8 @@ class Part:
     modified: int
     blob: str
     checksums: Mapping[str, str]
+    salt: str = ""
+    """As of a `Piece`."""
 
 
 class Listed(NamedTuple):
@@ -97,9 +106,11 @@ def moment(seconds: int) -> datetime:
 
 
 def pieces_json(pieces: tuple[Piece, ...]) -> str:
-    return json.dumps([[piece.blob, piece.size] for piece in pieces], separators=(",", ":"))
+    return json.dumps(
+        [[piece.blob, piece.size, *([piece.salt] if piece.salt else [])] for piece in pieces], separators=(",", ":")
+    )
 
 
 def pieces_from(text: str) -> tuple[Piece, ...]:
     rows: list[Any] = json.loads(text)
-    return tuple(Piece(blob, size) for blob, size in rows)
+    return tuple(Piece(*row) for row in rows)

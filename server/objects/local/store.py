@@ -22,11 +22,13 @@ from server.objects.local import buckets, deleting, listing, multipart, parts, r
 from server.objects.local.blobs import Blobs
 from server.objects.local.conditions import check_write
 from server.objects.local.content import Reading
+from server.objects.local.encryption import Keeper, opened_inline
 from server.objects.local.index import Index
 from server.objects.local.records import Stored
 from server.objects.local.registry import OPERATIONS, Result
 from server.objects.operations import not_built
 from server.objects.reading import Params, refuse_others
+from server.vault.vault import Vault
 
 MODULES = (buckets, deleting, listing, multipart, parts, reads, tagging, writes)
 """Importing them fills the registry."""
@@ -36,12 +38,23 @@ class LocalStore:
     """`Storage` in `folder`. Raises OSError where the folder cannot be used.
 
     `sweep` removes what killed processes left. One process, the one that answers clients, does so: it alone knows
-    which replaced files it is still reading out.
+    which replaced files it is still reading out. `keeper` has the keys; None: nothing is encrypted or decrypted.
+    `owned` is closed with the store.
     """
 
-    def __init__(self, folder: Path, account: str, *, sweep: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        account: str,
+        *,
+        sweep: bool = True,
+        keeper: Keeper | None = None,
+        owned: Vault | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.account = account
+        self._owned = owned
+        self.keeper = keeper or Keeper(None, account, always=False)
         self.index = Index(folder / "index.db")
         self.blobs = Blobs(folder / "blobs")
         if sweep:
@@ -49,6 +62,8 @@ class LocalStore:
 
     def close(self) -> None:
         self.index.close()
+        if self._owned is not None:
+            self._owned.close()
         self.blobs.close()
 
     def call(self, operation: Any, params: Params, body: Body | None) -> Mapping[str, Any]:
@@ -87,7 +102,9 @@ class LocalStore:
         """The object and its content, of the same moment. Raises NoSuchBucket, NoSuchKey."""
         while True:
             stored = self.index.get(bucket, key)
-            reading = Reading(self.blobs, stored.pieces, stored.inline)
+            data_key = self.keeper.open(stored.details, bucket, key)
+            inline = b"" if stored.pieces else opened_inline(data_key, stored.inline)
+            reading = Reading(self.blobs, stored.pieces, inline, data_key)
             # Files are discarded after the commit that replaces them: while the index names them, the pin was in time.
             if (again := self.index.find(bucket, key)) is not None and again.pieces == stored.pieces:
                 return stored, reading

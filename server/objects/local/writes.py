@@ -15,6 +15,7 @@ from server.objects.errors import ObjectError
 from server.objects.local.conditions import check_read, check_write
 from server.objects.local.content import Reading
 from server.objects.local.description import DESCRIPTION, described, described_copy
+from server.objects.local.encryption import ENCRYPTION, asked, same_key, sealed_inline, shown
 from server.objects.local.reads import shown_checksums
 from server.objects.local.records import Piece, Stored, moment
 from server.objects.local.registry import Result, operation
@@ -35,35 +36,38 @@ COPY_CONDITIONS = (
 )
 
 
-@operation(f"Bucket Key Body IfMatch IfNoneMatch {DESCRIPTION} {CHECKSUMS}")
+@operation(f"Bucket Key Body IfMatch IfNoneMatch {DESCRIPTION} {CHECKSUMS} {ENCRYPTION}")
 def put_object(store: LocalStore, params: Params, body: Body | None) -> Result:
     assert body is not None
     bucket, key = params["Bucket"], params["Key"]
     check_key(key)
     details = described(params)
     # Refused before the body is read where that is already clear; `commit` looks again.
-    store.index.bucket(bucket)
+    target = store.index.bucket(bucket)
     check_write(params, key, store.index.find(bucket, key))
+    encryption, data_key = store.keeper.seal(store.keeper.rule(params, target), target, key)
     small = body.size <= INLINE_BYTES
-    inline = b"".join(body) if small else b""
-    pieces = () if small else (store.blobs.write(body),)
-    details = replace(details, checksums=body.checksums)
+    inline = sealed_inline(data_key, b"".join(body)) if small else b""
+    pieces = () if small else (store.blobs.write(body, data_key),)
+    details = replace(details, checksums=body.checksums, encryption=encryption)
     stored = Stored(bucket, key, body.size, body.md5, int(time.time()), details, pieces, inline)
     _commit(store, stored, params)
-    return {"ETag": f'"{stored.etag}"', **shown_checksums(stored)}
+    return {"ETag": f'"{stored.etag}"', **shown_checksums(stored), **shown(details)}
 
 
 @operation(
-    f"Bucket Key CopySource MetadataDirective TaggingDirective IfMatch IfNoneMatch {DESCRIPTION} {COPY_CONDITIONS}"
+    f"Bucket Key CopySource MetadataDirective TaggingDirective IfMatch IfNoneMatch {DESCRIPTION} {COPY_CONDITIONS} "
+    f"{ENCRYPTION}"
 )
 def copy_object(store: LocalStore, params: Params, _body: Body | None) -> Result:
     bucket, key = params["Bucket"], params["Key"]
     check_key(key)
-    store.index.bucket(bucket)
+    target = store.index.bucket(bucket)
+    rule = store.keeper.rule(params, target)
     source, reading = opened_source(store, params)
     try:
         replaced = "REPLACE" in (params.get("MetadataDirective"), params.get("TaggingDirective"))
-        if (source.bucket, source.key) == (bucket, key) and not replaced:
+        if (source.bucket, source.key) == (bucket, key) and not replaced and asked(params) is None:
             raise ObjectError(
                 "InvalidRequest",
                 "This copy request is illegal because it is trying to copy an object to itself without changing the "
@@ -73,13 +77,21 @@ def copy_object(store: LocalStore, params: Params, _body: Body | None) -> Result
         wanted = params.get("ChecksumAlgorithm")
         if wanted is not None and wanted not in details.checksums:
             details = replace(details, checksums=_computed(wanted, reading), checksum_type="FULL_OBJECT")
-        pieces = _copied(store, source.pieces)
+        encryption, data_key = store.keeper.seal(rule, target, key, reading.data_key)
+        if same_key(encryption, source.details.encryption):
+            pieces, inline = _copied(store, source.pieces), source.inline
+        else:
+            encryption, data_key = store.keeper.seal(rule, target, key)
+            pieces, inline = _rewritten(store, source, reading, data_key)
     finally:
         reading.close()
-    stored = replace(source, bucket=bucket, key=key, modified=int(time.time()), details=details, pieces=pieces)
+    details = replace(details, encryption=encryption)
+    stored = replace(
+        source, bucket=bucket, key=key, modified=int(time.time()), details=details, pieces=pieces, inline=inline
+    )
     _commit(store, stored, params)
-    shown = {"ETag": f'"{stored.etag}"', "LastModified": moment(stored.modified), **shown_checksums(stored)}
-    return {"CopyObjectResult": shown}
+    result = {"ETag": f'"{stored.etag}"', "LastModified": moment(stored.modified), **shown_checksums(stored)}
+    return {"CopyObjectResult": result, **shown(details)}
 
 
 def opened_source(store: LocalStore, params: Params) -> tuple[Stored, Reading]:
@@ -135,6 +147,25 @@ def _copied(store: LocalStore, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         store.blobs.discard(copy.blob for copy in copies)
         raise
     return tuple(copies)
+
+
+def _rewritten(
+    store: LocalStore, source: Stored, reading: Reading, data_key: bytes | None
+) -> tuple[tuple[Piece, ...], bytes]:
+    """Files like the source's, and content in the index like its, under another key."""
+    if not source.pieces:
+        return (), sealed_inline(data_key, b"".join(reading.blocks()))
+    made: list[Piece] = []
+    start = 0
+    try:
+        for piece in source.pieces:
+            reading.select(start, piece.size)
+            made.append(store.blobs.write(reading.blocks(), data_key))
+            start += piece.size
+    except BaseException:
+        store.blobs.discard(piece.blob for piece in made)
+        raise
+    return tuple(made), b""
 
 
 def _commit(store: LocalStore, stored: Stored, params: Params) -> None:
