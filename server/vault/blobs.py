@@ -47,6 +47,7 @@ class BlobCipher:
     def encrypted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """The file's bytes, for content that comes in blocks of any size."""
         number, held = 0, bytearray()  # a chunk is held back until it is known not to be the last
+        scratch = _Scratch()
         for block in blocks:
             left = memoryview(block)
             if held:
@@ -55,24 +56,23 @@ class BlobCipher:
                 left = left[missing:]
                 if not left:
                     continue
-                yield bytes(self._sealed(number, held))
+                yield self._cipher.encrypt(_nonce(number, last=False), held, None)
                 number, held = number + 1, bytearray()
             whole = max(0, len(left) - 1) // CHUNK_BYTES
             if whole:
-                yield bytes(self._sealed(number, left[: whole * CHUNK_BYTES]))
+                yield bytes(self._sealed(number, left[: whole * CHUNK_BYTES], scratch))
                 number += whole
             held += left[whole * CHUNK_BYTES :]
-        yield self._cipher.encrypt(_nonce(number, last=True), bytes(held), None)
+        yield self._cipher.encrypt(_nonce(number, last=True), held, None)
 
-    def _sealed(self, number: int, content: bytearray | memoryview) -> bytearray:
+    def _sealed(self, number: int, content: memoryview, scratch: _Scratch) -> memoryview:
         """Chunks from `number` on, none of them the last."""
-        view, count = memoryview(content), len(content) // CHUNK_BYTES
-        out = bytearray(count * _STORED)
-        into = memoryview(out)
+        count = len(content) // CHUNK_BYTES
+        out = scratch.view(count * _STORED)
         for index in range(count):
-            chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            chunk = content[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
             nonce = _nonce(number + index, last=False)
-            self._cipher.encrypt_into(nonce, chunk, None, into[index * _STORED : (index + 1) * _STORED])
+            self._cipher.encrypt_into(nonce, chunk, None, out[index * _STORED : (index + 1) * _STORED])
         return out
 
     def decrypted(self, file: File, total: int, start: int, size: int, block: int) -> Iterator[bytes]:
@@ -86,40 +86,46 @@ class BlobCipher:
         number, end = start // CHUNK_BYTES, (start + size - 1) // CHUNK_BYTES + 1
         file.seek(number * _STORED)
         skip = start - number * CHUNK_BYTES
+        stored, opened = _Scratch(), _Scratch()
         while number < end:
             count = min(end - number, max(1, block // CHUNK_BYTES))
-            content = self._opened(file, number, count, total, final)
+            content = opened.view(min(count * CHUNK_BYTES, total - number * CHUNK_BYTES))
+            self._open(_filled(file, stored.view(len(content) + count * TAG_BYTES)), number, final, content)
             yield bytes(content[skip : skip + size])
             size -= len(content) - skip
             number, skip = number + count, 0
 
-    def _opened(self, file: File, number: int, count: int, total: int, final: int) -> memoryview:
-        length = min(count * CHUNK_BYTES, total - number * CHUNK_BYTES)
-        stored = _read(file, length + count * TAG_BYTES)
-        content = memoryview(bytearray(length))
-        for index in range(count):
+    def _open(self, stored: memoryview, number: int, final: int, content: memoryview) -> None:
+        """Chunks from `number` on, into `content`."""
+        for index in range(-(-len(stored) // _STORED)):
             nonce = _nonce(number + index, last=number + index == final)
+            chunk = stored[index * _STORED : (index + 1) * _STORED]
+            into = content[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
             try:
-                self._cipher.decrypt_into(
-                    nonce,
-                    stored[index * _STORED : (index + 1) * _STORED],
-                    None,
-                    content[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES],
-                )
+                self._cipher.decrypt_into(nonce, chunk, None, into)
             except InvalidTag:
                 raise SealBroken(f"Chunk {number + index} of an encrypted file was changed.") from None
-        return content
+
+
+class _Scratch:
+    """Memory that is used again for each block: taking it anew each time costs more than the encryption."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(bytearray())
+
+    def view(self, size: int) -> memoryview:
+        if len(self._memory) < size:
+            self._memory = memoryview(bytearray(size))
+        return self._memory[:size]
 
 
 def _nonce(number: int, *, last: bool) -> bytes:
     return number.to_bytes(11) + (b"\x01" if last else b"\x00")
 
 
-def _read(file: File, size: int) -> memoryview:
-    """Exactly `size` bytes."""
-    found = memoryview(bytearray(size))
+def _filled(file: File, found: memoryview) -> memoryview:
     filled = 0
-    while filled < size:
+    while filled < len(found):
         count = file.readinto(found[filled:])
         if not count:
             raise SealBroken("An encrypted file is shorter than its content.")
