@@ -91,7 +91,8 @@ def compare(plain: Arm, encrypted: Arm, size: int, count: int, rounds: int) -> l
     body = os.urandom(size)
     rows = []
     for call in ("put", "get"):
-        first, second = [], []
+        first: list[float] = []
+        second: list[float] = []
         for number in range(rounds + 1):
             arms = [(plain, first), (encrypted, second)]
             for arm, times in arms if number % 2 else reversed(arms):
@@ -118,7 +119,7 @@ def main() -> None:
         print(f"| call | bytes | plain ms | encrypted ms | throughput encrypted / plain | median |\n{'| --- ' * 6}|")
         try:
             for size, count in SIZES:
-                for row in compare(*arms, size, count, asked.rounds):
+                for row in compare(arms[0], arms[1], size, count, asked.rounds):
                     print(f"| {row.call} | {row.size:,} | {row.plain_s * 1e3:.2f} | {row.encrypted_s * 1e3:.2f} "
                           f"| {row.ratio:.2f} | {row.median:.2f} |", flush=True)  # fmt: skip
         finally:

@@ -25,7 +25,7 @@ def test_a_value_comes_back(value: bytes, context: Context) -> None:
     assert len(blob) == len(value) + OVERHEAD_BYTES
     envelope = read(blob)
     assert (envelope.key, envelope.backing) == (KEY, BACKING)
-    assert decrypt(envelope, SECRET, dict(reversed(context.items()))) == value
+    assert decrypt(envelope, SECRET, dict(reversed(list(context.items())))) == value
 
 
 @given(CONTEXTS, CONTEXTS)

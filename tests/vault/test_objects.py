@@ -218,7 +218,8 @@ def test_a_bucket_names_the_key_of_its_objects(s3: Any, keys: Keys) -> None:
     s3.delete_bucket_encryption(Bucket="b-1")
     assert s3.put_object(Bucket="b-1", Key="after", Body=b"x")["ServerSideEncryption"] == "AES256"
     assert get(s3, "k") == get(s3, "after") == b"x"
-    for bad in ({"Rules": []}, rule("AES256", KMSMasterKeyID="alias/x"), rule("aws:kms:dsse")):
+    wrong: list[dict[str, Any]] = [{"Rules": []}, rule("AES256", KMSMasterKeyID="alias/x"), rule("aws:kms:dsse")]
+    for bad in wrong:
         code, _ = refused(s3.put_bucket_encryption, Bucket="b-1", ServerSideEncryptionConfiguration=bad)
         assert code in ("MalformedXML", "InvalidArgument", "NotImplemented")
     for call in (s3.get_bucket_encryption, s3.delete_bucket_encryption):
