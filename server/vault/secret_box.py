@@ -18,6 +18,8 @@ class SecretBox:
 
     The context says what the secret is, e.g. ``{"kind": "AccessKey", "account": ..., "id": ...}``: a text that is
     moved to another row does not open there. `open` raises SealBroken, both raise VaultLocked.
+
+    Not to be called within a transaction of the store: the first use of a key writes its row in one of its own.
     """
 
     def __init__(self, vault: Vault) -> None:

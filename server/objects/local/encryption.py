@@ -29,6 +29,8 @@ ENCRYPTION = "ServerSideEncryption SSEKMSKeyId SSEKMSEncryptionContext BucketKey
 """Parameters that `asked` reads."""
 
 OWN, KMS = "AES256", "aws:kms"
+FORMAT = 1
+"""Of the files (`server.vault.blobs`) and of the content in the index."""
 _INLINE = b"inline"
 
 
@@ -132,7 +134,7 @@ class Keeper:
             return {}, None
         data_key = data_key or os.urandom(KEY_BYTES)
         context = _bound(rule.context, bucket.name, key)
-        kept: dict[str, Any] = {"algorithm": rule.algorithm}
+        kept: dict[str, Any] = {"format": FORMAT, "algorithm": rule.algorithm}
         with _told():
             if rule.algorithm == KMS:
                 blob, found = self._keys(bucket.region).encrypt(rule.key or f"{MANAGED}s3", data_key, context)
@@ -146,6 +148,9 @@ class Keeper:
         kept = details.encryption
         if not kept:
             return None
+        if kept["format"] != FORMAT:
+            raise ObjectError("InternalError", f"The object is encrypted in the format {kept['format']}; this Hearth "
+                                               f"reads {FORMAT}.")  # fmt: skip
         blob, context = base64.b64decode(kept["wrapped"]), _bound(kept.get("context", {}), bucket, key)
         with _told():
             if kept["algorithm"] == KMS:
