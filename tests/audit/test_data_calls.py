@@ -62,7 +62,8 @@ class Routed:
 
 
 def home_at(url: str) -> Home:
-    return Home(url, "token", "127.0.0.1", ACCOUNT, REGION, 1.0, "info", "logs", True, "cache", "objects", None)
+    where = ("logs", True, "cache", "objects", None, "", "keys")
+    return Home(url, "token", "127.0.0.1", ACCOUNT, REGION, 1.0, "info", *where)
 
 
 def data(engine: Engine) -> list[Found]:
