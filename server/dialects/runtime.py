@@ -67,7 +67,7 @@ class Runtime:
     async def serve(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         call = Call.of(scope)
         try:
-            self._check(call, route)
+            self.check(call, route)
             body = await read_body(receive, self._limits.max_body_bytes)
         except HearthError as error:
             await error_response(error, route, call.request_id)(scope, receive, send)
@@ -85,13 +85,14 @@ class Runtime:
         except Broken:
             raise
         except Exception as error:
-            failure = _as_hearth_error(error, call.request_id)
+            failure = as_hearth_error(error, call.request_id)
             if outlet.started:
                 await outlet.fail(failure, text.broken(failure))
             else:
                 await payload_error(failure, route, self._identity, call.request_id)(scope, receive, send)
 
-    def _check(self, call: Call, route: Route) -> None:
+    def check(self, call: Call, route: Route) -> None:
+        """Raises what is wrong with an invocation but for its body."""
         if route.endpoint is not None and route.endpoint != self._identity.endpoint:
             raise endpoint_not_found(route.endpoint, self._identity)
         if route.kind is not Kind.CONTAINER:
@@ -228,7 +229,7 @@ async def _payload(answer: Answer, outlet: Outlet) -> None:
     await outlet.end()
 
 
-def _as_hearth_error(error: Exception, request_id: str) -> HearthError:
+def as_hearth_error(error: Exception, request_id: str) -> HearthError:
     """What a client may see of `error`; the rest is logged."""
     if isinstance(error, HearthError):
         return error

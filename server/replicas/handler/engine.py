@@ -16,8 +16,8 @@ from server.replicas.artifacts import Artifacts
 from server.replicas.handler import environment as environments
 from server.replicas.handler import program as programs
 from server.replicas.handler.process import Launch, Lost, Worker
-from server.replicas.handler.stream import Stream
 from server.replicas.options import HandlerOptions
+from server.replicas.stream import Stream
 from server.spec import VariantSpec
 
 log = structlog.get_logger(__name__)

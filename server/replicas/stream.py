@@ -1,4 +1,4 @@
-"""An answer's parts, on their way from a worker to whoever reads them."""
+"""An answer's parts, on their way from what makes them to whoever reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from server.errors import HearthError
 
 AHEAD = 8
-"""Parts that may wait to be read; a worker that is further ahead waits."""
+"""Parts that may wait to be read; what makes them waits while there are as many."""
 
 
 class Stream:
