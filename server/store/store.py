@@ -137,7 +137,7 @@ class Store:
         facets: Mapping[str, str] | None = None,
     ) -> Resource:
         """Asks for another document. Raises Conflict when `current` is not the newest generation."""
-        values = {
+        values: dict[str, Any] = {
             "document": dict(document), "generation": current.generation + 1, "status": status, "reason": None,
             "modified_at": datetime.now(UTC),
         }  # fmt: skip
@@ -165,7 +165,7 @@ class Store:
 
     def report(self, current: Resource, status: str, reason: str | None = None) -> bool:
         """The controller's word on `current`'s generation; False when a newer one was asked for meanwhile."""
-        values = {
+        values: dict[str, Any] = {
             "status": status, "reason": reason, "observed": current.generation, "modified_at": datetime.now(UTC),
         }  # fmt: skip
         with self.session() as session:

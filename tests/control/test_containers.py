@@ -63,7 +63,8 @@ def test_what_is_refused(unchecked: Any, model: dict[str, Any], message: str) ->
 
 
 def test_a_pipeline(sagemaker: Any, store: Store) -> None:
-    containers = [{**CODE, "Environment": {"STEP": "1"}}, {"Image": "hearth/hearth-python-lm"}, CODE]
+    step: dict[str, Any] = {**CODE, "Environment": {"STEP": "1"}}
+    containers = [step, {"Image": "hearth/hearth-python-lm"}, CODE]
     variant = endpoint(sagemaker, store, Containers=containers)
     assert variant.mode == "Serial"
     assert variant.model == ""

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from server.errors import Conflict
 from server.store import outbox
 from server.store.migrate import migrate
 from server.store.store import Store, connect
+from server.store.tables import EventRow
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 
@@ -111,8 +113,7 @@ def test_only_the_newest_are_kept_and_no_id_comes_twice(store: Store, monkeypatc
         assert outbox.before(session, ACCOUNT, 0) == found[-1].id
         assert outbox.before(session, ACCOUNT, 3) == found[-4].id
         assert outbox.before(session, ACCOUNT, 1000) == 0
-        for event in session.query(outbox.EventRow):
-            session.delete(event)
+        session.execute(delete(EventRow))
     store.create("Model", "after", {}, "Active")
     assert page(store)[0].id > found[-1].id
 

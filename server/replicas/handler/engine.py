@@ -185,14 +185,14 @@ class HandlerEngine:
 
     async def _relay(self, worker: Worker, job: _Job) -> None:
         """Hands the worker's answer on. Of one that comes in parts, whoever closes it gets and costs no more."""
-        reply = await worker.ask(job.invocation)
-        if not reply.more:
-            job.settle(Answer(reply.body, reply.content_type))
+        first = await worker.ask(job.invocation)
+        if not first.more:
+            job.settle(Answer(first.body, first.content_type))
             return
         stream = job.stream = Stream()
-        if not job.settle(Answer(stream, reply.content_type)):
+        if not job.settle(Answer(stream, first.content_type)):
             await stream.aclose()
-        enough = False
+        reply, enough = first, False
         while reply.more:
             if not await stream.put(reply.body) and not enough:
                 enough = True
