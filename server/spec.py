@@ -22,6 +22,9 @@ NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
+MOST_CONTAINERS = 15
+"""Containers of one model, as in SageMaker."""
+
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """SageMaker's limit for a real-time request body."""
 
@@ -80,12 +83,28 @@ class Resources(Frozen):
     num_gpus: float = Field(0.0, ge=0)
 
 
+class ContainerSpec(Frozen):
+    """One of the several containers of a model. What it says means what it means in a variant."""
+
+    name: Name
+    """Its host name."""
+    model: str = Field(min_length=1)
+    task: Task | None = None
+    engine: dict[str, JsonValue] = Field(default_factory=dict)
+    env: dict[str, str] = Field(default_factory=dict)
+
+
 class VariantSpec(Frozen):
     """One production variant: a model, how it is run, its share of the traffic."""
 
     name: Name = "AllTraffic"
-    model: str = Field(min_length=1)
-    """A shipped name, a local folder or `model.tar.gz`, or a Hugging Face id (`models.resolve`)."""
+    model: str = ""
+    """A shipped name, a local folder or `model.tar.gz`, or a Hugging Face id (`models.resolve`); nothing where there
+    are `containers`."""
+    containers: tuple[ContainerSpec, ...] = Field((), max_length=MOST_CONTAINERS)
+    """What one replica runs in place of one `model`; `task`, `engine` and `env` are then each container's own."""
+    mode: Literal["Serial", "Direct"] = "Serial"
+    """Each container answers what the one before it answered, or a request names the one that answers it."""
     task: Task | None = None
     """None: read from the model's own configuration when the replica is built."""
     weight: float = Field(1.0, ge=0)
@@ -95,6 +114,22 @@ class VariantSpec(Frozen):
     resources: Resources = Resources()
     scaling: Scaling = Scaling()
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> VariantSpec:
+        if bool(self.model) == bool(self.containers):
+            raise ValueError("a variant has either a model or containers")
+        if self.containers and (self.task is not None or self.engine or self.env):
+            raise ValueError("task, engine and env belong to each of the containers")
+        names = [container.name for container in self.containers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"container names must differ, got {', '.join(names)}")
+        return self
+
+    def alone(self, container: ContainerSpec) -> VariantSpec:
+        """This variant as if `container` were its only model."""
+        own = container.model_dump(exclude={"name"})
+        return self.model_copy(update={**own, "containers": (), "mode": "Serial"})
 
     @property
     def revision(self) -> str:

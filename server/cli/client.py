@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ from server.launch import edge_config
 from server.settings import Settings
 
 TIMEOUT_S = 10.0
+QUIET_S = 60.0
+"""How long a stream may say nothing at all."""
 
 
 class Hearth:
@@ -28,6 +31,15 @@ class Hearth:
         if reply.status_code >= 400:
             raise fail(_message(reply))
         return reply.json()
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of a stream of server-sent events. Raises httpx.TransportError when it breaks off."""
+        accept = {"accept": "text/event-stream"}
+        with self._client.stream("GET", path, headers=accept, timeout=QUIET_S) as reply:
+            if reply.status_code >= 400:
+                reply.read()
+                raise fail(_message(reply))
+            yield from reply.iter_lines()
 
 
 def client(settings: Settings, timeout_s: float) -> httpx.Client:

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import audit, doctor, logs_view, status
+from server.cli import audit, doctor, events_view, logs_view, status
 from server.cli import keys as master_keys
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
@@ -143,6 +143,19 @@ def logs(
 ) -> None:
     """Show a component's or an endpoint's log."""
     logs_view.show(settings(config, state_dir=state), name, lines, follow, console)
+
+
+@app.command()
+def events(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=1000)] = 20,
+    whole: Annotated[bool, typer.Option("--json", help="One event a line, as EventBridge has it.")] = False,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Show what changed: models, packages, configurations, endpoints."""
+    events_view.show(connect(config, host, port), lines, follow, whole, console)
 
 
 app.command()(bench)

@@ -38,7 +38,7 @@ def _row(endpoint: Any, variant: Any, state: Any, before: Any, sample_s: float) 
     return [
         name if variant["name"] == "AllTraffic" else f"{name}/{variant['name']}",
         endpoint["status"],
-        variant["model"],
+        variant["model"] or " + ".join(container["model"] for container in variant["containers"]),
         f"{phases['ready']} of {scaling['min_replicas']}-{scaling['max_replicas']}"
         + "".join(f", {count} {phase}" for phase, count in phases.items() if phase != "ready"),
         str(sum(r["in_flight"] for r in mine)),

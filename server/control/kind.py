@@ -15,7 +15,6 @@ from server.control.operations import Answer, Context, Request
 from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, Conflict, NotFound
 from server.identity.principal import root_arn
-from server.store import tags
 from server.store.store import Resource
 
 Facets = Callable[[Mapping[str, Any]], Mapping[str, str]]
@@ -90,12 +89,13 @@ def make(
     """A new resource and the request's tags, in one transaction. Raises Conflict when the name is taken."""
     with context.store.transaction() as store:
         try:
-            made = store.create(kind.name, name, document, status or kind.initial, facets=kind.facets(document))
+            return store.create(
+                kind.name, name, document, status or kind.initial, facets=kind.facets(document),
+                tags=tag_map(request.get("Tags", ())),
+            )  # fmt: skip
         except Conflict:
             arn = store.arn(kind.name, name)
             raise Conflict(f'Cannot create already existing {kind.title} "{arn}".', field=kind.name_member) from None
-        tags.add(store, made, tag_map(request.get("Tags", ())))
-        return made
 
 
 def tag_map(given: Any) -> dict[str, str]:

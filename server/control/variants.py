@@ -6,12 +6,12 @@ What cannot be run is no error of CreateEndpoint's: the endpoint is made, and go
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import images
+from server.control import containers, images
 from server.control.instances import Machine, reserved
 from server.errors import BadRequest, NotFound
 from server.spec import EndpointSpec, Limits, Resources, Scaling, VariantSpec
@@ -38,14 +38,14 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
     variants = []
     remembered: dict[str, Any] = {}
     for wanted in config["ProductionVariants"]:
-        container: Document = {}
+        parts: list[Document] = []
         try:
-            container = _container(store, wanted)
-            variants.append(_variant(wanted, images.served(container), machine))
+            mode, parts = _containers(store, wanted)
+            variants.append(_variant(wanted, mode, parts, machine))
         except (BadRequest, ValidationError) as error:
             problems.append(f"variant {wanted['VariantName']}: {_words(error)}")
             variants.append(_placeholder(wanted))
-        remembered[wanted["VariantName"]] = _remembered(wanted, container)
+        remembered[wanted["VariantName"]] = _remembered(wanted, parts)
     if sum(variant.weight for variant in variants) <= 0:
         problems.append("at least one variant needs an InitialVariantWeight above 0")
         variants[0] = variants[0].model_copy(update={"weight": 1.0})
@@ -55,12 +55,6 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
         problem="; ".join(problems) or None,
         sagemaker={"EndpointConfigName": config_name, "Variants": remembered},
     )
-
-
-def containers(model: Document) -> list[Document]:
-    """A model's containers, the primary one first."""
-    primary = model.get("PrimaryContainer")
-    return [*([primary] if primary else []), *model.get("Containers", ())]
 
 
 def scaling(wanted: Document) -> Scaling:
@@ -81,65 +75,56 @@ def serverless_scaling(serverless: Document) -> Scaling:
     return Scaling(min_replicas=warm, max_replicas=serverless["MaxConcurrency"])
 
 
-def package_container(package: Document, specification: str | None = None) -> Document:
-    """The first container of a model package's inference specification. Raises BadRequest when it has none."""
-    found = package.get("InferenceSpecification", {})
-    if specification is not None:
-        named = package.get("AdditionalInferenceSpecifications", ())
-        found = next((each for each in named if each["Name"] == specification), {})
-    if not found.get("Containers"):
-        which = f" {specification!r}" if specification else ""
-        raise BadRequest(f"the model package has no inference specification{which}")
-    first: Document = found["Containers"][0]
-    return first
-
-
-def _container(store: Store, wanted: Document) -> Document:
-    """The one container of a variant's model."""
+def _containers(store: Store, wanted: Document) -> tuple[str, list[Document]]:
+    """How the containers of a variant's model are run, and each as it is run."""
     if "InstancePools" in wanted:
         raise BadRequest("instance pools cannot be run yet; name an InstanceType")
     if "ModelName" not in wanted:
         raise BadRequest("it names no model, and inference components cannot be run yet")
     try:
-        every = containers(store.get("Model", wanted["ModelName"]).document)
+        model = store.get("Model", wanted["ModelName"]).document
     except NotFound:
         raise BadRequest(f"model {wanted['ModelName']!r} was deleted") from None
-    if len(every) != 1:
-        raise BadRequest(f"model {wanted['ModelName']!r} has {len(every)} containers; one can be run")
-    container = every[0]
-    if "ModelPackageName" in container:
-        container = _from_package(store, container)
-    if container.get("Mode") == "MultiModel":
-        raise BadRequest("multi-model containers cannot be run yet")
-    return container
+    expanded = containers.expanded(model, lambda given: _package(store, given))
+    containers.check(expanded, containers.mode(model))
+    found = containers.named(expanded)
+    if many := [each[containers.HOSTNAME] for each in found if each.get("Mode") == containers.MULTI_MODEL]:
+        which = f" ({', '.join(many)})" if len(found) > 1 else ""
+        raise BadRequest(f"multi-model containers{which} cannot be run yet")
+    return containers.mode(model), found
 
 
-def _from_package(store: Store, container: Document) -> Document:
-    given = container["ModelPackageName"]
+def _package(store: Store, given: str) -> Document:
     try:
-        package = store.by_arn(given) if given.startswith("arn:") else store.get("ModelPackage", given)
+        return (store.by_arn(given) if given.startswith("arn:") else store.get("ModelPackage", given)).document
     except NotFound:
         raise BadRequest(f"model package {given!r} was deleted") from None
-    found = package_container(package.document, container.get("InferenceSpecificationName"))
-    environ = {**found.get("Environment", {}), **container.get("Environment", {})}
-    return {**found, "Environment": environ}
 
 
-def _variant(wanted: Document, served: images.Served, machine: Machine) -> VariantSpec:
+def _variant(wanted: Document, mode: str, parts: Sequence[Document], machine: Machine) -> VariantSpec:
     serverless = wanted.get("ServerlessConfig")
-    resources = reserved(None if serverless else wanted["InstanceType"], machine)
-    limits = Limits(max_in_flight=serverless["MaxConcurrency"]) if serverless else Limits()
-    return VariantSpec(
-        name=wanted["VariantName"],
-        model=served.model,
-        task=served.task,
-        weight=wanted.get("InitialVariantWeight", 1.0),
-        engine=dict(served.engine),
-        env=dict(served.env),
-        resources=resources,
-        scaling=scaling(wanted),
-        limits=limits,
-    )
+    common = {
+        "name": wanted["VariantName"],
+        "weight": wanted.get("InitialVariantWeight", 1.0),
+        "resources": reserved(None if serverless else wanted["InstanceType"], machine),
+        "scaling": scaling(wanted),
+        "limits": Limits(max_in_flight=serverless["MaxConcurrency"]) if serverless else Limits(),
+    }
+    if len(parts) == 1:
+        return VariantSpec.model_validate({**common, **_run(images.served(parts[0]))})
+    several = [{"name": each[containers.HOSTNAME], **_run(_served(each))} for each in parts]
+    return VariantSpec.model_validate({**common, "containers": several, "mode": mode})
+
+
+def _served(container: Document) -> images.Served:
+    try:
+        return images.served(container)
+    except BadRequest as error:
+        raise BadRequest(f"container {container[containers.HOSTNAME]}: {error.message}") from None
+
+
+def _run(served: images.Served) -> dict[str, Any]:
+    return {"model": served.model, "task": served.task, "engine": dict(served.engine), "env": dict(served.env)}
 
 
 def _placeholder(wanted: Document) -> VariantSpec:
@@ -158,6 +143,7 @@ def _words(error: BadRequest | ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
 
 
-def _remembered(wanted: Document, container: Document) -> dict[str, Any]:
+def _remembered(wanted: Document, parts: Sequence[Document]) -> dict[str, Any]:
     kept = {member: wanted[member] for member in COPIED if member in wanted}
-    return {**kept, **({"Image": container["Image"]} if "Image" in container else {})}
+    named = [each["Image"] for each in parts if "Image" in each]
+    return {**kept, **({"Images": named} if named else {})}

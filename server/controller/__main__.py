@@ -12,6 +12,7 @@ import uvicorn
 from server import logs
 from server.controller.api import application
 from server.controller.audit import Auditor
+from server.controller.feed import Feed, Journal
 from server.controller.loop import Controller
 from server.edge.process import EdgeClient
 from server.launch import Launch, edge_config
@@ -57,6 +58,7 @@ async def main(launch: Launch) -> None:
         tasks.create_task(controller.run())
         tasks.create_task(auditor.sweep_forever())
         tasks.create_task(uvicorn.Server(config).serve())
+        tasks.create_task(Feed(store, (Journal(),)).run())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.types import Scope
@@ -11,6 +12,7 @@ from server.dialects.identity import Identity
 from server.dialects.service_model import HEADER_RULES, INVOKE, header_name
 from server.errors import BadRequest
 
+TARGET_CONTAINER = header_name(INVOKE, "TargetContainerHostname", output=False).lower()
 _CUSTOM = header_name(INVOKE, "CustomAttributes").lower().encode()
 _VARIANT = header_name(INVOKE, "InvokedProductionVariant").lower().encode()
 _TARGET = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
@@ -32,7 +34,7 @@ class Call:
     accept: str
     request_id: str
 
-    def invocation(self, body: bytes) -> Invocation:
+    def invocation(self, body: bytes, *, streams: bool) -> Invocation:
         """The request as a `PayloadEngine` takes it."""
         headers = {
             name.decode("latin-1"): value.decode("latin-1")
@@ -41,7 +43,7 @@ class Call:
         }
         accept = next((self.headers[name] for name in _ACCEPTS if name in self.headers), b"")
         return Invocation(
-            body, headers.get("content-type", ""), accept.decode("latin-1"), headers, self.request_id
+            body, headers.get("content-type", ""), accept.decode("latin-1"), headers, self.request_id, streams
         )
 
     @classmethod
@@ -70,6 +72,22 @@ class Call:
             raise BadRequest(f"variant {target.decode('latin-1')} was not found here", field="TargetVariant")
         if self.headers.get(_SESSION) == b"NEW_SESSION":
             raise BadRequest("this endpoint keeps no sessions; any other SessionId works", field="SessionId")
+
+    def check_target(self, targets: Sequence[str], endpoint: str) -> None:
+        """Raises BadRequest where no container of `targets` is named and one must be, or one that is not there."""
+        given = self.headers.get(TARGET_CONTAINER.encode())
+        if given is None and not targets:
+            return
+        known = ", ".join(targets)
+        if given is None:
+            problem = f"is invoked directly; name the container to invoke, one of {known}, in"
+        elif not targets:
+            problem = "is not a multi-container endpoint with direct invocation and does not support"
+        elif given.decode("latin-1") not in targets:
+            problem = f"has the containers {known} and none called {given.decode('latin-1')}; correct"
+        else:
+            return
+        raise BadRequest(f"Endpoint {endpoint} {problem} TargetContainerHostname.", field="TargetContainerHostname")
 
     def answer_headers(self, identity: Identity) -> list[tuple[bytes, bytes]]:
         answer = [(_VARIANT, identity.variant.encode()), (AMZN_REQUEST_ID, self.request_id.encode("latin-1"))]

@@ -7,6 +7,7 @@ A replica's engine has one or more of these faces; a dialect finds out by which 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -112,12 +113,31 @@ class Invocation:
     accept: str
     headers: Mapping[str, str]
     request_id: str
+    streams: bool = False
+    """Whether the client takes the answer in parts; whoever did not ask gets the parts as one body."""
+
+
+class Parts(Protocol):
+    """An answer that comes bit by bit. Whoever stops before its end must close it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Says that nobody reads on; the engine ends what it can. May be called twice."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    body: bytes
+    body: bytes | Parts
     content_type: str
+
+    async def whole(self) -> bytes:
+        """The body, its parts put together. Raises what ended them early."""
+        if isinstance(self.body, bytes):
+            return self.body
+        async with aclosing(self.body) as parts:
+            return b"".join([part async for part in parts])
 
 
 class PayloadEngine(Protocol):
@@ -125,7 +145,7 @@ class PayloadEngine(Protocol):
 
     async def invoke(self, invocation: Invocation) -> Answer:
         """Raises UnsupportedMedia for a content type or Accept that it does not know, BadRequest, ModelFailed
-        or Unavailable."""
+        or Unavailable; so may the parts of its answer."""
         ...
 
 
@@ -141,3 +161,5 @@ class Engines:
     openai: ASGIApp | None = None
     openai_routes: frozenset[str] = field(default_factory=frozenset)
     """Paths below `openai` that this model can answer, e.g. ``/v1/chat/completions``."""
+    targets: tuple[str, ...] = ()
+    """Host names of the containers that an invocation must choose from; none: it must not choose."""

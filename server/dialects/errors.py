@@ -78,6 +78,8 @@ class Refusal:
     status: int
     body: bytes
     content_type: str = "application/json"
+    container: str = ""
+    """Which of a variant's several containers it was."""
 
 
 class Refused(Exception):
@@ -120,7 +122,8 @@ def model_error(answer: Refusal, identity: Identity, request_id: str) -> Respons
     side = "client" if answer.status < 500 else "server"
     code = "CLIENT_ERROR_FROM_MODEL" if answer.status < 500 else "INTERNAL_FAILURE_FROM_MODEL"
     original = answer.body.decode(errors="replace")[:MAX_MESSAGE]
-    message = f'Received {side} error ({answer.status}) from {identity.variant} with message "{original}".'
+    source = answer.container or identity.variant
+    message = f'Received {side} error ({answer.status}) from {source} with message "{original}".'
     body = {
         "ErrorCode": code,
         "Message": message[:MAX_MESSAGE],

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from server.dialects import generation, text
 from server.dialects.call import Call
 from server.dialects.documents import document_of, json_type, read_body
-from server.dialects.engine import Engines, ImageEngine, Prediction, TextEngine
+from server.dialects.engine import Answer, Engines, ImageEngine, Prediction, TextEngine
 from server.dialects.errors import (
     Refused,
     endpoint_not_found,
@@ -67,7 +67,7 @@ class Runtime:
     async def serve(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         call = Call.of(scope)
         try:
-            self._check(call, route)
+            self.check(call, route)
             body = await read_body(receive, self._limits.max_body_bytes)
         except HearthError as error:
             await error_response(error, route, call.request_id)(scope, receive, send)
@@ -75,7 +75,7 @@ class Runtime:
         headers = call.answer_headers(self._identity) if route.kind is not Kind.CONTAINER else []
         outlet = Outlet(send, headers, framed=route.kind is Kind.STREAM)
         try:
-            await self._answer(call, body, outlet, scope, receive, streams=route.kind is Kind.STREAM)
+            await self.answer(call, body, outlet, scope, receive, streams=route.kind is Kind.STREAM)
         except Refused as refused:
             answer = refused.refusal
             if route.kind is Kind.CONTAINER:
@@ -85,27 +85,30 @@ class Runtime:
         except Broken:
             raise
         except Exception as error:
-            failure = _as_hearth_error(error, call.request_id)
+            failure = as_hearth_error(error, call.request_id)
             if outlet.started:
                 await outlet.fail(failure, text.broken(failure))
             else:
                 await payload_error(failure, route, self._identity, call.request_id)(scope, receive, send)
 
-    def _check(self, call: Call, route: Route) -> None:
+    def check(self, call: Call, route: Route) -> None:
+        """Raises what is wrong with an invocation but for its body."""
         if route.endpoint is not None and route.endpoint != self._identity.endpoint:
             raise endpoint_not_found(route.endpoint, self._identity)
         if route.kind is not Kind.CONTAINER:
             call.check_headers(self._identity)
+        call.check_target(self._engines.targets, self._identity.endpoint)
         if self._engines.payload is None and call.accept and not any(call.accepts(answer) for answer in ANSWERS):
             wanted = call.accept[:100]
             raise UnsupportedMedia(f"Accept: {wanted} cannot be answered, only application/json", field="Accept")
 
-    async def _answer(
+    async def answer(
         self, call: Call, body: bytes, outlet: Outlet, scope: Scope, receive: Receive, *, streams: bool
     ) -> None:
+        """Answers one body into `outlet`. Raises Refused with a mounted application's own error, or HearthError;
+        either may come when the answer has started."""
         if self._engines.payload is not None:
-            found = await self._engines.payload.invoke(call.invocation(body))
-            await outlet.whole(found.content_type.encode("ascii"), found.body)
+            await _payload(await self._engines.payload.invoke(call.invocation(body, streams=streams)), outlet)
             return
         if self._engines.image is not None and _is_image(call.content_type):
             parts = await self._images(self._engines.image, [body], {}, call.request_id)
@@ -213,7 +216,20 @@ class Runtime:
         )
 
 
-def _as_hearth_error(error: Exception, request_id: str) -> HearthError:
+async def _payload(answer: Answer, outlet: Outlet) -> None:
+    """Parts go out one by one where the client takes parts, else together."""
+    content_type = answer.content_type.encode("ascii")
+    if isinstance(answer.body, bytes) or not outlet.framed:
+        await outlet.whole(content_type, await answer.whole())
+        return
+    async with aclosing(answer.body) as parts:
+        await outlet.start(content_type)
+        async for part in parts:
+            await outlet.part(part)
+    await outlet.end()
+
+
+def as_hearth_error(error: Exception, request_id: str) -> HearthError:
     """What a client may see of `error`; the rest is logged."""
     if isinstance(error, HearthError):
         return error

@@ -22,6 +22,7 @@ from server.door.audit import HearthAudit, ObjectsAudit
 from server.door.aws import AwsApi
 from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
+from server.door.events import EventsApi
 from server.door.forward import Forwarder
 from server.door.listing import Models
 from server.door.pages import ready_page
@@ -93,6 +94,7 @@ def application(launch: Launch, store: Store) -> Door:
             Route("/metrics", metrics),
             *Models(store).routes(),
             *EndpointsApi(store, control, HearthAudit(audit, settings)).routes(),
+            *EventsApi(store).routes(),
             Mount("/endpoints", waker),
             Mount("/v1", waker),
         ],

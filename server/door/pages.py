@@ -41,6 +41,8 @@ def snippets(url: str, found: list[Resource]) -> dict[str, str]:
 
 def _generates(resource: Resource) -> bool:
     variant = resource.document["variants"][0]
+    if not variant["model"]:
+        return False
     try:
         return bool((variant["task"] or resolve(variant["model"]).task) == "generate")
     except ValueError:

@@ -27,6 +27,13 @@ _REFUSED = Counter("hearth_refused", "Requests refused before the model.", (*LAB
 _ABANDONED = Counter("hearth_abandoned", "Requests whose client left.", LABELS)
 _BYTES_IN = Counter("hearth_request_bytes", "Bytes of request bodies.", LABELS)
 _BYTES_OUT = Counter("hearth_response_bytes", "Bytes of answers' bodies.", LABELS)
+_CONTAINER = Histogram(
+    "ContainerLatency", "Microseconds until a container answered, streams not included.",
+    (*LABELS, "ContainerName"), buckets=MICROSECONDS,
+)  # fmt: skip
+_CONTAINER_ERRORS = Counter(
+    "hearth_container_errors", "Requests that a container answered with an error.", (*LABELS, "ContainerName", "status")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +112,18 @@ class Metrics:
         record("OverheadLatency", request.overhead_s * 1e6)
         if request.first_byte_s is not None:
             record("FirstChunkLatency", request.first_byte_s * 1e6)
+
+
+class ContainerMetrics:
+    """The series of one of a variant's several containers."""
+
+    def __init__(self, endpoint: str, variant: str, container: str) -> None:
+        self._names = (endpoint, variant, container)
+        self._latency = _CONTAINER.labels(*self._names)
+
+    def answered(self, seconds: float) -> None:
+        self._latency.observe(seconds * 1e6)
+
+    def failed(self, seconds: float, status: int) -> None:
+        self._latency.observe(seconds * 1e6)
+        _CONTAINER_ERRORS.labels(*self._names, f"{status // 100}xx").inc()

@@ -124,23 +124,8 @@ class Guard:
         return body
 
     def _check(self, route: Route, scope: Scope, body: bytes) -> None:
-        """Parses and bounds JSON bodies; the dialect finds what was parsed in the scope."""
-        if scope["method"] != "POST" or (route.kind is Kind.OPENAI and route.path not in OPENAI_PATHS):
-            return
-        if self._opaque and route.kind in INVOCATIONS:
-            return
-        media_type = _media_type(scope)
-        if route.kind is Kind.OPENAI:
-            if media_type != "application/json":
-                raise UnsupportedMedia(f"Content-Type {media_type[:100] or 'absent'}: only application/json is taken")
-        elif route.kind not in INVOCATIONS or media_type not in JSON_TYPES or body[:64].lstrip()[:1] != b"{":
-            return
-        document = parse_object(body, self._limits.max_json_depth)
-        scope.setdefault("state", {})[PARSED] = document
-        if route.kind is Kind.OPENAI:
-            check_model(document, self._identity.endpoint)
-        if "inputs" not in document or route.kind is Kind.OPENAI:
-            check_document(document, self._limits)
+        if not (self._opaque and route.kind in INVOCATIONS):
+            check_body(route, scope, body, self._limits, self._identity.endpoint)
 
     async def _refuse(self, exchange: Exchange, error: HearthError, reason: str) -> None:
         self._metrics.refused(reason)
@@ -225,6 +210,24 @@ def _data_call(exchange: Exchange, total_s: float) -> DataCall:
         ended=exchange.cut.value if exchange.cut else Cut.LEFT.value if exchange.left else None,
         who=Who.of(exchange.caller),
     )
+
+
+def check_body(route: Route, scope: Scope, body: bytes, limits: Limits, endpoint: str) -> None:
+    """Parses and bounds a JSON body; the dialect finds what was parsed in the scope. Raises BadRequest."""
+    if scope["method"] != "POST" or (route.kind is Kind.OPENAI and route.path not in OPENAI_PATHS):
+        return
+    media_type = _media_type(scope)
+    if route.kind is Kind.OPENAI:
+        if media_type != "application/json":
+            raise UnsupportedMedia(f"Content-Type {media_type[:100] or 'absent'}: only application/json is taken")
+    elif route.kind not in INVOCATIONS or media_type not in JSON_TYPES or body[:64].lstrip()[:1] != b"{":
+        return
+    document = parse_object(body, limits.max_json_depth)
+    scope.setdefault("state", {})[PARSED] = document
+    if route.kind is Kind.OPENAI:
+        check_model(document, endpoint)
+    if "inputs" not in document or route.kind is Kind.OPENAI:
+        check_document(document, limits)
 
 
 def _identified(scope: Scope) -> tuple[Scope, str]:

@@ -52,7 +52,8 @@ class Replica:
         self.started_at = time.time()
         os.environ[REPLICA] = str(os.getpid())
         self.phase: Phase = "loading"
-        self.detail = f"loading {plan.variant.model}"
+        named = plan.variant.containers or (plan.variant,)
+        self.detail = f"loading {', '.join(each.model for each in named)}"
         self.port = 0
         self.runtime: runtimes.Runtime | None = None
         self.guard: Guard | None = None

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from models.catalogue import infer_task, resolve
 from models.entry import ResolvedModel
 from server.dialects.engine import EmbeddingEngine, Engines, Generation, TextEngine
-from server.errors import BadRequest
+from server.dialects.identity import Identity
+from server.errors import BadRequest, HearthError, ModelFailed
+from server.guard.metrics import ContainerMetrics
 from server.replicas import options
 from server.replicas.artifacts import S3, Artifacts
+from server.replicas.containers import Container, Direct, Serial
+from server.replicas.faces import payload_engine
 from server.replicas.options import HandlerOptions, PredictOptions
 from server.settings import environment
 from server.spec import Task, VariantSpec
+
+log = structlog.get_logger(__name__)
 
 CONFIGURATION = ["config.json", "modules.json"]
 """The files that say what a model is for."""
@@ -39,6 +49,8 @@ class Loaded:
     source: str
     task: Task
     artifacts: Artifacts
+    environ: Mapping[str, str]
+    """The process's environment, as code that it runs may see it."""
 
 
 def locate(variant: VariantSpec, artifacts: Artifacts) -> Loaded:
@@ -52,7 +64,7 @@ def locate(variant: VariantSpec, artifacts: Artifacts) -> Loaded:
         raise BadRequest(str(error), field="model") from error
     named: Task | None = "handler" if variant.env.get("SAGEMAKER_PROGRAM") and found.local else None
     task = variant.task or named or found.task or _told_by_config(variant.model, found)
-    return Loaded(found.location, task, artifacts)
+    return Loaded(found.location, task, artifacts, dict(environment()))
 
 
 def _told_by_config(name: str, found: ResolvedModel) -> Task:
@@ -70,9 +82,75 @@ def _told_by_config(name: str, found: ResolvedModel) -> Task:
 
 
 async def start(endpoint: str, variant: VariantSpec, artifacts: Artifacts) -> Runtime:
-    """Loads the variant's model. Takes seconds to minutes; raises what the engine raises."""
+    """Loads the variant's model, or all its containers'. Takes seconds to minutes; raises what the engine raises."""
+    if variant.containers:
+        return await _several(endpoint, variant, artifacts)
     loaded = await asyncio.to_thread(locate, variant, artifacts)
     return await STARTERS[loaded.task](endpoint, variant, loaded)
+
+
+async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts) -> Runtime:
+    """Starts the containers in their order, once all that they need is here; none is left when one fails."""
+    located: dict[str, tuple[VariantSpec, Loaded]] = {}
+    for container in variant.containers:
+        with _named(container.name):
+            alone = variant.alone(container)
+            located[container.name] = alone, await asyncio.to_thread(locate, alone, artifacts)
+    engines = [name for name, (_, loaded) in located.items() if STARTERS[loaded.task] is _vllm]
+    if len(engines) > 1:
+        raise BadRequest(
+            f"containers {', '.join(engines)} need vLLM; one replica can hold one engine", field="containers"
+        )
+    started: dict[str, Runtime] = {}
+    try:
+        for name, (alone, loaded) in located.items():
+            with _named(name):
+                if name in engines:
+                    os.environ.update(alone.env)  # vLLM reads the process's own, as does what it starts
+                started[name] = await STARTERS[loaded.task](endpoint, alone, loaded)
+    except BaseException:
+        await _stop(started)
+        raise
+    return Runtime(
+        _composed(endpoint, variant, started),
+        lambda: all(runtime.alive() for runtime in started.values()),
+        lambda: sum(runtime.tokens() for runtime in started.values()),
+        lambda: _stop(started),
+    )
+
+
+def _composed(endpoint: str, variant: VariantSpec, started: Mapping[str, Runtime]) -> Engines:
+    identity = Identity(endpoint, variant.name, "")
+    containers = [
+        Container(
+            name,
+            payload_engine(runtime.engines, identity, variant.limits),
+            ContainerMetrics(endpoint, variant.name, name),
+        )
+        for name, runtime in started.items()
+    ]
+    if variant.mode == "Direct":
+        return Engines(payload=Direct(containers), targets=tuple(started))
+    return Engines(payload=Serial(containers))
+
+
+@contextlib.contextmanager
+def _named(container: str) -> Iterator[None]:
+    """Raises what goes wrong as ModelFailed that says in which container."""
+    try:
+        yield
+    except HearthError as error:
+        raise ModelFailed(f"container {container}: {error.message}") from error
+    except Exception as error:
+        raise ModelFailed(f"container {container}: {type(error).__name__}: {error}") from error
+
+
+async def _stop(started: Mapping[str, Runtime]) -> None:
+    """Ends every container, whatever becomes of the others."""
+    outcomes = await asyncio.gather(*(runtime.stop() for runtime in started.values()), return_exceptions=True)
+    for name, outcome in zip(started, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            log.error("a container did not stop", container=name, exc_info=outcome)
 
 
 async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
@@ -131,7 +209,7 @@ async def _handler(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runt
     from server.replicas.handler.engine import HandlerEngine
 
     chosen = options.read(HandlerOptions, variant)
-    engine = await HandlerEngine.start(_folder(loaded), variant, chosen, loaded.artifacts, environment())
+    engine = await HandlerEngine.start(_folder(loaded), variant, chosen, loaded.artifacts, loaded.environ)
     return Runtime(Engines(payload=engine), engine.alive, lambda: 0, engine.stop)
 
 

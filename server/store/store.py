@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from server.errors import Conflict, NotFound
-from server.store.tables import FacetRow, ResourceRow
+from server.store import outbox
+from server.store.tables import FacetRow, ResourceRow, TagRow, utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Store:
         *,
         arn: str | None = None,
         facets: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Resource:
         """Raises Conflict when the name is taken, in any case of its letters."""
         now = datetime.now(UTC)
@@ -89,8 +92,11 @@ class Store:
                 session.add(row)
                 session.flush()
                 session.add_all(FacetRow(resource_id=row.id, key=k, value=v) for k, v in (facets or {}).items())
+                session.add_all(TagRow(resource_id=row.id, key=k, value=v) for k, v in (tags or {}).items())
                 session.flush()
-                return read(row)
+                made = read(row)
+                outbox.note(session, self.account, made, "created")
+                return made
         except IntegrityError:
             raise Conflict(f"{kind} {name!r} already exists.") from None
 
@@ -131,7 +137,7 @@ class Store:
         facets: Mapping[str, str] | None = None,
     ) -> Resource:
         """Asks for another document. Raises Conflict when `current` is not the newest generation."""
-        values = {
+        values: dict[str, Any] = {
             "document": dict(document), "generation": current.generation + 1, "status": status, "reason": None,
             "modified_at": datetime.now(UTC),
         }  # fmt: skip
@@ -140,6 +146,7 @@ class Store:
             if facets is not None:
                 session.execute(delete(FacetRow).where(FacetRow.resource_id == current.id))
                 session.add_all(FacetRow(resource_id=current.id, key=k, value=v) for k, v in facets.items())
+            outbox.note(session, self.account, dataclasses.replace(current, **values), "changed")
         return self.get(current.kind, current.name)
 
     def count(self, current: Resource) -> int:
@@ -158,11 +165,15 @@ class Store:
 
     def report(self, current: Resource, status: str, reason: str | None = None) -> bool:
         """The controller's word on `current`'s generation; False when a newer one was asked for meanwhile."""
-        values = {
+        values: dict[str, Any] = {
             "status": status, "reason": reason, "observed": current.generation, "modified_at": datetime.now(UTC),
         }  # fmt: skip
         with self.session() as session:
-            return _changed(session.execute(update(ResourceRow).where(*_same(current)).values(**values))) == 1
+            if _changed(session.execute(update(ResourceRow).where(*_same(current)).values(**values))) != 1:
+                return False
+            if (status, reason) != (current.status, current.reason):
+                outbox.note(session, self.account, dataclasses.replace(current, **values), "reported")
+            return True
 
     def observe(self, current: Resource, observation: Mapping[str, Any]) -> None:
         """The controller's note of what is there now, whatever was asked for meanwhile."""
@@ -174,6 +185,7 @@ class Store:
     def remove(self, current: Resource) -> None:
         """Forgets a resource whose removal is done. Raises Conflict when it was changed meanwhile."""
         with self.session() as session:
+            outbox.note(session, self.account, current, "removed")
             _swap(session, delete(ResourceRow).where(*_same(current)), current)
 
     def arn(self, kind: str, name: str) -> str:
@@ -224,11 +236,7 @@ def read(row: ResourceRow) -> Resource:
     return Resource(
         kind=row.kind, name=row.name, arn=row.arn, document=row.document, generation=row.generation,
         observed=row.observed, status=row.status, reason=row.reason,
-        created_at=_utc(row.created_at), modified_at=_utc(row.modified_at),
+        created_at=utc(row.created_at), modified_at=utc(row.modified_at),
         observation=row.observation, region=row.region, id=row.id,
     )  # fmt: skip
 
-
-def _utc(moment: datetime) -> datetime:
-    """SQLite keeps no zone; all moments in the store are UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

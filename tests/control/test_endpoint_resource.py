@@ -113,13 +113,6 @@ def test_no_weight_at_all_is_a_problem(sagemaker: Any, store: Store) -> None:
     assert "InitialVariantWeight" in str(spec(store).problem)
 
 
-def test_a_model_of_several_containers_cannot_be_run(sagemaker: Any, store: Store) -> None:
-    sagemaker.create_model(ModelName="m", Containers=[{"Image": "tei"}, {"Image": "djl-inference"}])
-    make_config(sagemaker)
-    sagemaker.create_endpoint(EndpointName="ep", EndpointConfigName="c")
-    assert "2 containers" in str(spec(store).problem)
-
-
 def test_a_model_deleted_after_its_configuration_was_made(sagemaker: Any, store: Store) -> None:
     make_model(sagemaker)
     make_config(sagemaker)

@@ -47,7 +47,7 @@ def view(resource: Resource) -> dict[str, Any]:
 
 def _variant_view(variant: Mapping[str, Any], facts: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
     serverless = facts.get("ServerlessConfig")
-    image = facts.get("Image")
+    images = facts.get("Images", ())
     return {
         "VariantName": variant["name"],
         "DesiredWeight": variant["weight"],
@@ -58,7 +58,7 @@ def _variant_view(variant: Mapping[str, Any], facts: Mapping[str, Any], seen: Ma
         "CurrentServerlessConfig": serverless if seen else None,
         "ManagedInstanceScaling": facts.get("ManagedInstanceScaling"),
         "RoutingConfig": facts.get("RoutingConfig"),
-        "DeployedImages": [{"SpecifiedImage": image}] if image else None,
+        "DeployedImages": [{"SpecifiedImage": image} for image in images] or None,
     }
 
 

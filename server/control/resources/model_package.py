@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from server.control import kind as kinds
 from server.control.kind import Kind, deletes, describes, find, make, plain
 from server.control.listing import lists
@@ -18,8 +16,6 @@ from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, Conflict, NotFound
 from server.store.listing import Query, page
 from server.store.store import Resource
-
-log = structlog.get_logger(__name__)
 
 FACETS = ("ModelPackageGroupName", "ModelApprovalStatus", "ClientToken")
 TYPE, UNVERSIONED = "ModelPackageType", "Unversioned"
@@ -109,11 +105,7 @@ def update_model_package(context: Context, request: Request) -> Answer:
     if "ModelApprovalStatus" in request:
         document["ApprovalHistory"] = [*document.get("ApprovalHistory", ()), _entry(context, request)]
     document["LastModifiedBy"] = {"IamIdentity": {"Arn": context.principal.arn}}
-    changed = context.store.replace(current, document, current.status, facets=_facets(document))
-    before = current.document.get("ModelApprovalStatus")
-    if (now := document.get("ModelApprovalStatus")) != before:
-        log.info("model package approval changed", arn=current.arn, before=before, now=now)
-    return view(changed)
+    return view(context.store.replace(current, document, current.status, facets=_facets(document)))
 
 
 @SAGEMAKER.operation

@@ -8,10 +8,13 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
+JSON_LINES = "application/jsonlines"
+RAW_TYPES = ("text/plain", "text/event-stream", "application/octet-stream")
+"""Content types in which the values of an iterator, texts or bytes, are sent as they are."""
 TEXT_TYPES = (JSON, CSV)
 """Content types whose bodies reach `input_fn` as text."""
 
@@ -66,8 +69,10 @@ def predict_fn(data: Any, model: Any) -> Any:
     return call(data)
 
 
-def output_fn(prediction: Any, accept: str) -> tuple[bytes, str]:
-    """JSON, CSV or NPY, whichever `accept` names first."""
+def output_fn(prediction: Any, accept: str) -> tuple[bytes | Iterator[Any], str]:
+    """JSON, CSV or NPY, whichever `accept` names first; an iterator's values one by one."""
+    if isinstance(prediction, Iterator):
+        return _parts(prediction, accept)
     for wanted in accept.split(","):
         media_type = _media_type(wanted)
         if media_type in ("*/*", "application/*", JSON):
@@ -75,6 +80,18 @@ def output_fn(prediction: Any, accept: str) -> tuple[bytes, str]:
         if media_type in (CSV, NPY):
             return _array_bytes(prediction, media_type), media_type
     raise Unsupported(f"Accept: {accept[:100]} cannot be answered; known are {JSON}, {CSV}, {NPY}")
+
+
+def _parts(predictions: Iterator[Any], accept: str) -> tuple[Iterator[Any], str]:
+    """Each value as a line of JSON; as it is, where plain text or bytes are asked for."""
+    for wanted in accept.split(","):
+        media_type = _media_type(wanted)
+        if media_type in ("*/*", "application/*", JSON, JSON_LINES):
+            return (json.dumps(_listed(each)) + "\n" for each in predictions), JSON_LINES
+        if media_type in RAW_TYPES:
+            return predictions, media_type
+    known = ", ".join((JSON_LINES, *RAW_TYPES))
+    raise Unsupported(f"Accept: {accept[:100]} cannot be answered in parts; known are {known}")
 
 
 def _array_bytes(prediction: Any, media_type: str) -> bytes:

@@ -17,6 +17,7 @@ from server.replicas.handler import environment as environments
 from server.replicas.handler import program as programs
 from server.replicas.handler.process import Launch, Lost, Worker
 from server.replicas.options import HandlerOptions
+from server.replicas.stream import Stream
 from server.spec import VariantSpec
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,21 @@ OURS = ("HEARTH_", "RAY_", "SERVE_")
 class _Job:
     invocation: Invocation
     answer: asyncio.Future[Answer]
+    stream: Stream | None = None
+    """Where the parts of an answer go that has begun."""
+
+    def settle(self, answer: Answer) -> bool:
+        """False when nobody waits for it any more."""
+        if self.answer.done():
+            return False
+        self.answer.set_result(answer)
+        return True
+
+    async def fail(self, error: HearthError) -> None:
+        if self.stream is not None:
+            await self.stream.end(error)
+        elif not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class HandlerEngine:
@@ -82,7 +98,12 @@ class HandlerEngine:
             raise Unavailable(self._dead)
         job = _Job(invocation, asyncio.get_running_loop().create_future())
         self._jobs.put_nowait(job)
-        return await job.answer
+        try:
+            return await job.answer
+        except asyncio.CancelledError:
+            if job.stream is not None:
+                await job.stream.aclose()
+            raise
 
     def alive(self) -> bool:
         return self._dead is None
@@ -145,19 +166,39 @@ class HandlerEngine:
     async def _answer(self, worker: Worker, job: _Job) -> None:
         """Raises Lost after the request was told."""
         try:
-            answer = await worker.ask(job.invocation, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await self._relay(worker, job)
         except HearthError as error:
-            self._lost = 0
-            _settle(job, error)
+            await job.fail(error)
+        except TimeoutError:
+            await worker.kill()
+            lost = Lost(f"the model's code did not answer within {self._timeout_s:g} s; its worker was ended")
+            await job.fail(ModelFailed(str(lost)))
+            raise lost from None
         except Lost as lost:
-            _settle(job, ModelFailed(str(lost)))
+            await job.fail(ModelFailed(str(lost)))
             raise
         except BaseException:
-            _settle(job, Unavailable("the replica is stopping"))
+            await job.fail(Unavailable("the replica is stopping"))
             raise
-        else:
-            self._lost = 0
-            _settle(job, answer)
+        self._lost = 0
+
+    async def _relay(self, worker: Worker, job: _Job) -> None:
+        """Hands the worker's answer on. Of one that comes in parts, whoever closes it gets and costs no more."""
+        first = await worker.ask(job.invocation)
+        if not first.more:
+            job.settle(Answer(first.body, first.content_type))
+            return
+        stream = job.stream = Stream()
+        if not job.settle(Answer(stream, first.content_type)):
+            await stream.aclose()
+        reply, enough = first, False
+        while reply.more:
+            if not await stream.put(reply.body) and not enough:
+                enough = True
+                await worker.enough()
+            reply = await worker.next_part()
+        await stream.end()
 
     async def _replace(self, slot: int) -> None:
         """A new worker for the slot; the replica is dead when there can be none."""
@@ -177,16 +218,8 @@ class HandlerEngine:
     def _die(self, why: str) -> None:
         self._dead = self._dead or why
         while not self._jobs.empty():
-            _settle(self._jobs.get_nowait(), Unavailable(self._dead))
-
-
-def _settle(job: _Job, outcome: Answer | HearthError) -> None:
-    if job.answer.done():
-        return
-    if isinstance(outcome, HearthError):
-        job.answer.set_exception(outcome)
-    else:
-        job.answer.set_result(outcome)
+            if not (answer := self._jobs.get_nowait().answer).done():
+                answer.set_exception(Unavailable(self._dead))
 
 
 def worker_environment(

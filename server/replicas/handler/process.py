@@ -8,13 +8,13 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from server.deathsig import die_with_parent
-from server.dialects.engine import Answer, Invocation
+from server.dialects.engine import Invocation
 from server.errors import BadRequest, BodyTooLarge, HearthError, ModelFailed, UnsupportedMedia
 from server.replicas.handler import wire
 from server.replicas.handler.program import Program
@@ -23,6 +23,8 @@ WORKER = Path(__file__).with_name("worker.py")
 TERMINATE_S = 3.0
 """How long a worker may take to end by itself when its replica stops."""
 REAP_S = 5.0
+
+Said = TypeVar("Said")
 
 
 class Lost(Exception):
@@ -39,6 +41,16 @@ class Launch:
     default_accept: str
     max_answer_bytes: int
     start_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker says to a request: the whole answer, or one part of it."""
+
+    body: bytes
+    content_type: str
+    more: bool
+    """Whether other parts follow."""
 
 
 class Worker:
@@ -93,23 +105,24 @@ class Worker:
         """Waits until the process is no more; how it ended, in words."""
         return _ending(await self._process.wait())
 
-    async def ask(self, invocation: Invocation, timeout_s: float) -> Answer:
-        """Raises the HearthError that the customer's code means, or Lost; the worker is dead then."""
+    async def ask(self, invocation: Invocation) -> Reply:
+        """Raises the HearthError that the customer's code means, or Lost; the worker is dead then. Cut short, it
+        leaves a worker that must be killed; so do the others here."""
         header = {
             "content_type": invocation.content_type,
             "accept": invocation.accept,
             "headers": dict(invocation.headers),
             "request_id": invocation.request_id,
         }
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer, body = await self._exchange(header, invocation.body)
-        except TimeoutError:
-            await self.kill()
-            raise Lost(f"the model's code did not answer within {timeout_s:g} s; its worker was ended") from None
-        if answer.get("status") == 200:
-            return Answer(body, str(answer.get("content_type")))
-        raise meant(answer)
+        return _reply(*await self._exchange(header, invocation.body))
+
+    async def next_part(self) -> Reply:
+        """Raises as `ask` does."""
+        return _reply(*await self._listened(self._receive()))
+
+    async def enough(self) -> None:
+        """Asks the code to leave out the rest of its answer; what comes of it must still be read to its end."""
+        await self._listened(self._send({wire.ENOUGH: True}, b""))
 
     async def kill(self) -> None:
         """Ends the process and all that it started, at once."""
@@ -127,12 +140,22 @@ class Worker:
         await self.kill()
 
     async def _exchange(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        await self._listened(self._send(header, body))
+        return await self._listened(self._receive())
+
+    async def _send(self, header: dict[str, Any], body: bytes) -> None:
+        self._writer.write(wire.pack(header, body))
+        await self._writer.drain()
+
+    async def _receive(self) -> tuple[dict[str, Any], bytes]:
+        sizes = wire.lengths(await self._reader.readexactly(wire.PREFIX.size), self._max_answer_bytes)
+        parsed = wire.parse(await self._reader.readexactly(sizes[0]))
+        return parsed, await self._reader.readexactly(sizes[1])
+
+    async def _listened(self, talk: Coroutine[Any, Any, Said]) -> Said:
+        """What `talk` brings. Raises Lost when it breaks off."""
         try:
-            self._writer.write(wire.pack(header, body))
-            await self._writer.drain()
-            sizes = wire.lengths(await self._reader.readexactly(wire.PREFIX.size), self._max_answer_bytes)
-            parsed = wire.parse(await self._reader.readexactly(sizes[0]))
-            return parsed, await self._reader.readexactly(sizes[1])
+            return await talk
         except (asyncio.IncompleteReadError, OSError):
             raise Lost(f"the model's code ended while answering: {await self._reaped()}") from None
         except (wire.BadMessage, struct.error) as error:
@@ -147,6 +170,12 @@ class Worker:
             return "it closed its connection"
         finally:
             await self.kill()
+
+
+def _reply(header: Mapping[str, Any], body: bytes) -> Reply:
+    if header.get("status") != 200:
+        raise meant(header)
+    return Reply(body, str(header.get("content_type")), header.get("more") is True)
 
 
 def meant(answer: Mapping[str, Any]) -> HearthError:

@@ -13,6 +13,8 @@ from typing import Any
 PREFIX = struct.Struct("!IQ")
 """Lengths of header and body, in bytes."""
 MAX_HEADER_BYTES = 256 * 1024
+ENOUGH = "enough"
+"""In the header of a message in the middle of an answer: the rest of it is not wanted."""
 
 
 class BadMessage(Exception):

@@ -5,14 +5,16 @@ It is started by this file's path and imports nothing of Hearth: `sys.path` belo
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
 import os
+import select
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,8 +83,8 @@ class Handler:
         self._context = Context(model_dir)
         self._model = self._call(self._functions["model_fn"], model_dir)
 
-    def answer(self, header: dict[str, Any], body: bytes) -> tuple[bytes, str]:
-        """(body, content type). Raises what the customer's code raises."""
+    def answer(self, header: dict[str, Any], body: bytes) -> tuple[bytes | Iterator[Any], str]:
+        """(body or its parts, content type). Raises what the customer's code raises."""
         self._context.begin(header)
         content_type = header["content_type"] or defaults.JSON
         accept = header["accept"]
@@ -106,19 +108,23 @@ class Handler:
             return function(*arguments, self._context)
         return function(*arguments)
 
-    def _encoded(self, result: Any, accept: str) -> tuple[bytes, str]:
+    def _encoded(self, result: Any, accept: str) -> tuple[bytes | Iterator[Any], str]:
         content_type = self._context.get_response_content_type(0) or accept
         if isinstance(result, tuple) and len(result) == 2:
             result, content_type = result
-        if isinstance(result, str):
-            result = result.encode()
-        elif isinstance(result, bytearray | memoryview):
-            result = bytes(result)
-        elif not isinstance(result, bytes):
-            result = json.dumps(result).encode()
+        if not isinstance(result, Iterator):
+            result = encoded(result)
         if not isinstance(content_type, str) or not content_type.isascii() or not content_type.isprintable():
             raise ValueError(f"{content_type!r} is no content type")
         return result, content_type
+
+
+def encoded(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    return json.dumps(value).encode()
 
 
 def _text(body: bytes) -> str:
@@ -163,19 +169,58 @@ def main() -> int:
             header, body = wire.receive(channel)
         except (EOFError, ConnectionError):
             return 0
-        channel.sendall(reply(handler, header, body, start["max_answer_bytes"]))
+        if wire.ENOUGH in header:  # it crossed the end of the answer that it means
+            continue
+        messages = reply(handler, header, body, start["max_answer_bytes"])
+        for message, more in messages:
+            channel.sendall(message)
+            if more and told(channel):
+                messages.close()
+                channel.sendall(wire.pack({"status": 200}))
 
 
-def reply(handler: Handler, header: dict[str, Any], body: bytes, most: int) -> bytes:
+def told(channel: socket.socket) -> bool:
+    """Whether the replica has something to say, or is gone, in the middle of an answer: it wants no more."""
+    return bool(select.select([channel], [], [], 0)[0])
+
+
+def reply(
+    handler: Handler, header: dict[str, Any], body: bytes, most: int
+) -> Generator[tuple[bytes, bool], None, None]:
+    """The answer as messages, whole or part by part, each with whether more follow."""
     try:
         answer, content_type = handler.answer(header, body)
-        if len(answer) > most:
-            raise ValueError(f"the answer has {len(answer)} bytes; at most {most} are allowed")
-        packed: bytes = wire.pack({"status": 200, "content_type": content_type}, answer)
+        opening = {"status": 200, "content_type": content_type}
+        if isinstance(answer, bytes):
+            yield wire.pack(opening, _bounded(answer, len(answer), most)), False
+            return
+        sent = 0
+        with contextlib.closing(_lines(answer)) as parts:
+            for part in parts:
+                sent += len(part)
+                yield wire.pack({**opening, "more": True}, _bounded(part, sent, most)), True
+        yield wire.pack(opening), False
     except Exception as error:
         traceback.print_exc()
-        packed = wire.pack(failure(error))
-    return packed
+        yield wire.pack(failure(error)), False
+
+
+def _lines(parts: Iterator[Any]) -> Generator[bytes, None, None]:
+    """Text and bytes as they are, any other value as a line of JSON. Ends with the customer's own generator."""
+    try:
+        for part in parts:
+            data = encoded(part) if isinstance(part, str | bytes | bytearray | memoryview) else encoded(part) + b"\n"
+            if data:
+                yield data
+    finally:
+        if isinstance(parts, Generator):
+            parts.close()
+
+
+def _bounded(data: bytes, so_far: int, most: int) -> bytes:
+    if so_far > most:
+        raise ValueError(f"the answer has {so_far} bytes; at most {most} are allowed")
+    return data
 
 
 if __name__ == "__main__":
