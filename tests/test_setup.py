@@ -123,10 +123,12 @@ def test_make_targets_that_documents_name_exist(document: Path) -> None:
 
 def test_examples_of_endpoints_are_valid(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert examples
     file = tmp_path / "hearth.yaml"
-    file.write_text(example, encoding="utf-8")
-    assert len(load(file, {}).endpoints) == len(yaml.safe_load(example)["endpoints"])
+    for example in examples:
+        file.write_text(example, encoding="utf-8")
+        assert len(load(file, {}).endpoints) == len(yaml.safe_load(example)["endpoints"])
 
 
 def test_python_in_the_readme_is_python() -> None:
