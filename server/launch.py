@@ -39,11 +39,14 @@ class Launch:
         return read_secret(self.settings.state_dir / "token")
 
     def write(self) -> Path:
+        """Whoever reads meanwhile finds the old file or the new one."""
         path = self.settings.run_dir / FILE
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        temporary = path.with_suffix(".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         wire = _Wire(settings=self.settings, control_port=self.control_port, ray_address=self.ray_address)
         with os.fdopen(descriptor, "w") as file:
             file.write(wire.model_dump_json())
+        temporary.replace(path)
         return path
 
     @classmethod

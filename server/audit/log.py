@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from server.audit import appending
@@ -128,7 +127,7 @@ class AuditLog:
         """False: try again later. A call that waits is told in either case."""
         try:
             self._write([each.record for each in batch])
-        except (OperationalError, KeyProblem, OSError) as error:
+        except (Unavailable, KeyProblem, OSError) as error:
             log.error("the audit log cannot be written", error=str(error), waiting=len(batch))
             self._tell(batch, written=False)
             return False

@@ -8,7 +8,7 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.cli.client import fail
-from server.errors import VaultLocked
+from server.errors import Unavailable, VaultLocked
 from server.settings import Settings
 from server.store.store import connect
 from server.store.tables import ResourceRow
@@ -55,7 +55,7 @@ def locked(settings: Settings) -> str | None:
             vault.check()
     except VaultLocked as error:
         return error.message
-    except SQLAlchemyError:  # the database's own trouble, which its users name
+    except (SQLAlchemyError, Unavailable):  # the database's own trouble, which its users name
         return None
     finally:
         vault.close()
@@ -68,7 +68,7 @@ def _opened(settings: Settings) -> Vault:
     vault = Vault(connect(settings.database), settings.master_keys)
     try:
         known = inspect(vault.engine).has_table(ResourceRow.__tablename__)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, Unavailable) as error:
         raise fail(f"The database cannot be opened: {str(error).splitlines()[0]}") from None
     if not known:
         raise fail("The database is empty: start Hearth once.")

@@ -20,6 +20,7 @@ from server.cli.client import Hearth, fail
 from server.cli.container import settings_from_container
 from server.edge.process import EdgeError
 from server.edge.tls import TlsError
+from server.errors import Unavailable
 from server.settings import Settings, SettingsError, environment, load
 from server.spec import Task
 from server.supervisor.process import PidFile
@@ -54,7 +55,7 @@ def up(config: Config = None, host: Host = None, port: Port = None, state: State
     chosen = settings(config, host=host, port=port, state_dir=state)
     try:
         starting.up(chosen, console)
-    except (starting.CannotStart, AlreadyRunning, RayError, TlsError, EdgeError) as error:
+    except (starting.CannotStart, AlreadyRunning, RayError, TlsError, EdgeError, Unavailable) as error:
         raise fail(str(error)) from None
 
 
@@ -63,7 +64,7 @@ def serve() -> None:
     """Run as a SageMaker container: one model behind /ping and /invocations."""
     try:
         starting.up(settings_from_container(environment()), console)
-    except (SettingsError, starting.CannotStart, AlreadyRunning, RayError, EdgeError) as error:
+    except (SettingsError, starting.CannotStart, AlreadyRunning, RayError, EdgeError, Unavailable) as error:
         raise fail(str(error)) from None
 
 

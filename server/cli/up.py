@@ -17,6 +17,7 @@ from server.cli import keys
 from server.cli.client import client
 from server.control import endpoints
 from server.door.pages import snippets
+from server.errors import Unavailable
 from server.launch import edge_config
 from server.settings import LOOPBACK, Settings
 from server.spec import EndpointSpec
@@ -89,7 +90,10 @@ class Progress:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + (PROGRESS_EVERY_S if self._done else CALM_EVERY_S)
-        found = endpoints.find(self._store)
+        try:
+            found = endpoints.find(self._store)
+        except Unavailable:  # nothing to tell; the parts that need the store try it again themselves
+            return
         replicas = self._replicas()
         for resource in found:
             text = _text(resource, replicas)

@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+import structlog
 import uvicorn
 
 from server import logs
@@ -15,6 +16,7 @@ from server.controller.audit import Auditor
 from server.controller.feed import Feed, Journal
 from server.controller.loop import Controller
 from server.edge.process import EdgeClient
+from server.errors import Unavailable
 from server.launch import Launch, edge_config
 from server.replicas.plan import Home
 from server.store.migrate import migrate
@@ -22,13 +24,19 @@ from server.store.store import Store, connect
 from server.vault.keys import sweep
 from server.vault.vault import Vault
 
+log = structlog.get_logger(__name__)
+
 
 async def main(launch: Launch) -> None:
     settings = launch.settings
     logs.configure("controller", settings.log_level)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     engine = connect(settings.database)
-    migrate(engine)
+    try:
+        migrate(engine)
+    except Unavailable as error:
+        log.error("cannot start", error=error.message)  # the supervisor tries again
+        raise SystemExit(1) from None
     store = Store(engine, settings.account, settings.region)
     sweep(Vault(engine, settings.master_keys))
     home = Home(

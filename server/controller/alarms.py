@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from server.errors import Unavailable
 from server.metrics.alarm import Rule, State, evaluate, reason
 from server.metrics.series import MetricStore, statistic
 from server.store.alarms import KIND, changed
@@ -29,7 +30,7 @@ class Alarms:
         while True:
             try:
                 await asyncio.to_thread(self.look)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, Unavailable) as error:
                 log.warning("alarms not looked at", error=type(error).__name__)
             await asyncio.sleep(LOOK_S)
 

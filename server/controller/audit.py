@@ -15,6 +15,7 @@ from server.audit.log import DROPPED, AuditLog
 from server.audit.retention import remove_old
 from server.audit.sampling import DataCall, event
 from server.beat import Beat
+from server.errors import Unavailable
 from server.identity.principal import root
 from server.settings import Settings
 from server.store.store import Store
@@ -49,7 +50,7 @@ class Auditor:
         while True:
             try:
                 await asyncio.to_thread(self._sweep)
-            except (SQLAlchemyError, KeyProblem, OSError) as error:
+            except (SQLAlchemyError, Unavailable, KeyProblem, OSError) as error:
                 log.error("old audit events could not be removed", error=str(error))
             await asyncio.sleep(SWEEP_S)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -49,6 +49,18 @@ class Forget:
 Step = Deploy | Delete | Report | Forget
 
 
+TRIES = 3
+"""How often replicas that die without a word are started before their endpoint is Failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How often an application was made anew for one generation of its endpoint."""
+
+    generation: int
+    times: int
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A snapshot: applications by name, the scaling each was last deployed with, and all beats."""
@@ -58,6 +70,9 @@ class Seen:
     beats: tuple[Beat, ...]
     now: datetime
     start_timeout_s: float
+    settled: bool = True
+    """False while a replica may not have beaten yet to a controller that has just started."""
+    tried: Mapping[AppName, Tried] = field(default_factory=dict)
 
     def ready(self, app: AppName) -> int:
         """How many replicas of `app` are ready."""
@@ -68,7 +83,8 @@ class Seen:
     def serves(self, app: AppName, variant: VariantSpec) -> bool:
         """Whether `app` can take its traffic: its least number of replicas is ready, or it sleeps and will wake."""
         state = self.apps.get(app)
-        asleep = state is not None and state.status == "running" and state.replicas == 0
+        may_sleep = variant.scaling.min_replicas == 0
+        asleep = may_sleep and state is not None and state.status == "running" and state.replicas == 0
         return asleep or self.ready(app) >= max(1, variant.scaling.min_replicas)
 
 
@@ -85,9 +101,15 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
         told = (resource.status, resource.reason) == ("Failed", spec.problem)
         return removed if told else [*removed, Report("Failed", spec.problem)]
     wanted = {app_name(spec, variant): variant for variant in spec.variants}
-    plan: list[Step] = [Deploy(spec, variant) for app, variant in wanted.items() if _needs_deploy(app, variant, seen)]
+    again = [app for app in wanted if _deserves_another_try(resource, app, seen)]
+    plan: list[Step] = [Delete(app) for app in again]  # Ray Serve has given it up; it is made anew once it is gone
+    plan += [
+        Deploy(spec, variant)
+        for app, variant in wanted.items()
+        if app not in again and _needs_deploy(app, variant, seen)
+    ]
     plan += [Delete(app) for app in present if app not in wanted and _replaced(app, wanted, seen)]
-    report = _report(resource, wanted, seen)
+    report = None if again else _report(resource, wanted, seen)
     if report is not None and (report.status, report.reason) != (resource.status, resource.reason):
         plan.append(report)
     return plan
@@ -106,7 +128,29 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
 
 def _needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
     state = seen.apps.get(app)
-    return (state is None or state.status != "deleting") and seen.scaled.get(app) != variant.scaling
+    return state is None or (state.status != "deleting" and seen.scaled.get(app) != variant.scaling)
+
+
+def _deserves_another_try(resource: Resource, app: AppName, seen: Seen) -> bool:
+    """Whether an application that Ray Serve has given up is to be made anew.
+
+    It is where the endpoint was asked for again since, where it served before, and a few times where its replicas
+    died without saying why: they were killed, which is nobody's fault that asked for them.
+    """
+    if not seen.settled or app not in seen.apps or seen.apps[app].status != "failed" or seen.ready(app):
+        return False
+    if resource.status == "InService":
+        return True
+    if resource.status not in ("Creating", "Updating") or _too_late(resource, seen):
+        return False
+    tried = seen.tried.get(app)
+    if tried is None or tried.generation != resource.generation:
+        return True
+    return _own_words(app, seen) is None and tried.times < TRIES
+
+
+def _too_late(resource: Resource, seen: Seen) -> bool:
+    return (seen.now - resource.modified_at).total_seconds() > seen.start_timeout_s
 
 
 def _replaced(app: AppName, wanted: Mapping[AppName, VariantSpec], seen: Seen) -> bool:
@@ -118,6 +162,8 @@ def _replaced(app: AppName, wanted: Mapping[AppName, VariantSpec], seen: Seen) -
 
 
 def _report(resource: Resource, wanted: Mapping[AppName, VariantSpec], seen: Seen) -> Report | None:
+    if not seen.settled:
+        return None
     if all(seen.serves(app, variant) for app, variant in wanted.items()):
         return Report("InService")
     if resource.status == "InService":
@@ -126,15 +172,20 @@ def _report(resource: Resource, wanted: Mapping[AppName, VariantSpec], seen: See
     if failed:
         app, state = failed[0]
         return Report("Failed", _reason(app, state, seen))
-    if (seen.now - resource.modified_at).total_seconds() > seen.start_timeout_s:
+    if _too_late(resource, seen):
         return Report("Failed", f"not ready within {seen.start_timeout_s:.0f} s")
     return None
 
 
 def _reason(app: AppName, state: App, seen: Seen) -> str:
     """A replica's own words where there are any: they name the cause, Ray Serve's name the attempt."""
+    return f"variant {app.variant}: {_own_words(app, seen) or _last_line(state.message)}"
+
+
+def _own_words(app: AppName, seen: Seen) -> str | None:
+    """Why its replicas failed, as the newest of them said."""
     own = [b.detail for b in seen.beats if b.phase == "failed" and (b.endpoint, b.variant, b.revision) == _key(app)]
-    return f"variant {app.variant}: {own[-1] if own else _last_line(state.message)}"
+    return own[-1] if own else None
 
 
 def _last_line(message: str) -> str:

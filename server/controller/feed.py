@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from server.errors import Unavailable
 from server.store import outbox
 from server.store.outbox import Event
 from server.store.store import Store
@@ -53,6 +54,9 @@ class Feed:
             try:
                 more = await self._step(subscriber)
                 failures = 0
+            except Unavailable as error:
+                log.warning("events wait for the store", subscriber=subscriber.name, error=error.message)
+                await asyncio.sleep(RETRY_S)
             except Exception as error:
                 failures += 1
                 log.error("events are held up", subscriber=subscriber.name, failures=failures, exc_info=error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -17,13 +17,13 @@ import structlog
 
 from server.controller.alarms import Alarms
 from server.controller.cluster import Cluster
-from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, observation, steps
+from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Step, Tried, observation, steps
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
-from server.edge.process import EdgeClient
+from server.edge.process import EdgeClient, EdgeError
 from server.edge.routes import RouteTable
-from server.errors import Conflict
+from server.errors import Conflict, Unavailable
 from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
 from server.settings import Settings
@@ -53,10 +53,12 @@ class Controller:
         self.alarms = Alarms(store)
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
+        self._publishing = asyncio.Lock()
         self.waiting: dict[str, int] = {}
         self.woken = asyncio.Event()
         self._wanted_awake: set[AppName] = set()
         self._scaled: dict[AppName, Scaling] = {}
+        self._tried: dict[AppName, Tried] = {}
         self._address = address
         self._cluster: Cluster | None = None
 
@@ -91,22 +93,33 @@ class Controller:
             for beat in self.registry.drop_lost():
                 log.warning("replica lost", endpoint=beat.endpoint, variant=beat.variant, replica=beat.replica_id)
             if self.registry.settled:
-                await self._publish()
+                with self._trying_again():
+                    await self._publish()
 
     async def _publish(self) -> None:
-        resources = await asyncio.to_thread(self.store.find, KIND)
-        table = route_table(resources, self.registry, self.settings.default_endpoint)
-        outcome = await asyncio.to_thread(self.edge.apply, table)
-        if outcome != "unchanged":
-            log.info("routes published", how=outcome, servers=sum(len(b.servers) for b in table.backends))
-        self.table = table
+        async with self._publishing:
+            resources = await asyncio.to_thread(self.store.find, KIND)
+            table = route_table(resources, self.registry, self.settings.default_endpoint)
+            outcome = await asyncio.to_thread(self.edge.apply, table)
+            if outcome != "unchanged":
+                log.info("routes published", how=outcome, servers=sum(len(b.servers) for b in table.backends))
+            self.table = table
         async with self.published:
             self.published.notify_all()
+
+    @contextlib.contextmanager
+    def _trying_again(self) -> Iterator[None]:
+        """A round that the store or the edge broke is left where it is; the next one begins anew."""
+        try:
+            yield
+        except (Unavailable, EdgeError) as error:
+            log.warning("round broken off", error=str(error))
 
     async def _reconcile_forever(self) -> None:
         self._cluster = await self._bounded(Cluster, self._address)
         while True:
-            await self._reconcile()
+            with self._trying_again():
+                await self._reconcile()
             self.woken.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.woken.wait(), TICK_S)
@@ -116,13 +129,16 @@ class Controller:
         assert cluster is not None
         resources = await asyncio.to_thread(self.store.find, KIND)
         apps = await self._bounded(cluster.apps)
-        seen = Seen(apps, self._scaled, tuple(self.registry.beats()), datetime.now(UTC), self.settings.start_timeout_s)
+        seen = Seen(
+            apps, self._scaled, tuple(self.registry.beats()), datetime.now(UTC), self.settings.start_timeout_s,
+            self.registry.settled, self._tried,
+        )  # fmt: skip
         for resource in resources:
-            if (now := observation(resource, seen)) != resource.observation and self.registry.settled:
+            if (now := observation(resource, seen)) != resource.observation and seen.settled:
                 await asyncio.to_thread(self.store.observe, resource, now)
             for step in steps(resource, seen):
                 try:
-                    await self._take(resource, step, cluster)
+                    await self._take(resource, step, cluster, apps)
                 except (ValueError, TypeError) as error:
                     # One endpoint that Ray Serve will not take must not stop the others.
                     log.exception("step refused", endpoint=resource.name)
@@ -130,28 +146,38 @@ class Controller:
                     break
         for name in [name for name in apps if name.endpoint not in {r.name for r in resources}]:
             await self._bounded(cluster.delete, name)
+            self._scaled.pop(name, None)
         for name in list(self._wanted_awake):
             self._wanted_awake.discard(name)
             if name in apps:
                 await self._bounded(cluster.wake, name)
 
-    async def _take(self, resource: Resource, step: Step, cluster: Cluster) -> None:
+    async def _take(self, resource: Resource, step: Step, cluster: Cluster, apps: Mapping[AppName, App]) -> None:
         match step:
             case Deploy(spec, variant):
                 name = app_name(spec, variant)
                 log.info("deploying", endpoint=spec.name, variant=variant.name, revision=variant.revision)
                 await self._bounded(cluster.deploy, spec, variant, self.home, name)
+                if name not in apps:
+                    self._tried[name] = _tried_again(self._tried.get(name), resource.generation)
                 self._scaled[name] = variant.scaling
             case Delete(app):
                 log.info("removing", endpoint=app.endpoint, variant=app.variant, revision=app.revision)
                 await self._bounded(cluster.delete, app)
                 self._scaled.pop(app, None)
             case Report(status, reason):
+                if status == "InService":
+                    await self._publish()  # who reads InService and asks at once must meet the new routes
                 log.info("status", endpoint=resource.name, status=status, reason=reason)
                 await asyncio.to_thread(self.store.report, resource, status, reason)
             case Forget():
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(self.store.remove, resource)
+                self._tried = {name: tried for name, tried in self._tried.items() if name.endpoint != resource.name}
 
     async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)
+
+
+def _tried_again(before: Tried | None, generation: int) -> Tried:
+    return Tried(generation, 1 if before is None or before.generation != generation else before.times + 1)

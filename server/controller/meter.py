@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.beat import Beat
-from server.errors import NotFound
+from server.errors import NotFound, Unavailable
 from server.metrics.distribution import Distribution
 from server.metrics.periods import PERIOD_S
 from server.metrics.series import MetricStore, Point, roll_up
@@ -56,7 +56,7 @@ class Meter:
         """False when the store could not take them; the replica then sends them again."""
         try:
             await asyncio.to_thread(self._keep, endpoint, points)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, Unavailable) as error:
             log.warning("measurements not kept", endpoint=endpoint, error=type(error).__name__)
             return False
         return True
@@ -73,7 +73,7 @@ class Meter:
             await asyncio.sleep(ROLL_UP_S)
             try:
                 went = await asyncio.to_thread(roll_up, self._store.engine, time.time())
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, Unavailable) as error:
                 log.warning("measurements not rolled up", error=type(error).__name__)
             else:
                 log.debug("measurements rolled up", points=went)

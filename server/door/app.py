@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -34,7 +35,7 @@ from server.launch import Launch, edge_config
 from server.objects.app import ObjectsApp
 from server.objects.app import application as object_store
 from server.objects.request import is_object_request
-from server.store.store import Store
+from server.store.store import THREADS, Store
 from server.vault.vault import Vault
 
 
@@ -79,6 +80,8 @@ def application(launch: Launch, store: Store) -> Door:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        # More than asyncio's own on a small machine: reads go on while writers wait for a store that is held.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         yield
         await asyncio.to_thread(objects.close)
         await asyncio.to_thread(audit.close)

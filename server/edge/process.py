@@ -112,6 +112,8 @@ class EdgeClient:
             answer = runtime.ask(self._config.master_socket, "reload", RELOAD_TIMEOUT_S)
         except OSError:
             return "stored"
+        if not answer:
+            return "stored"  # it was killed before it could say
         if not answer.startswith("Success=1"):
             raise ConfigRefused(f"HAProxy did not take the new routes: {_alerts(answer)}")
         self._await_replaced()

@@ -232,10 +232,11 @@ frontend fallback
 
 
 def _door(config: EdgeConfig) -> str:
-    # HAProxy tries a server that refuses again after one second: long enough for a door to be restarted.
+    # The supervisor holds the door's socket open, so requests wait in it for a door that is being restarted. What the
+    # door may have begun is not sent again: a create that came twice would be refused the second time.
     return f"""\
 backend {DOOR}
-  retries {round(config.timeouts.door)}
+  retry-on conn-failure
   server {DOOR} {quoted(f"unix@{config.door_socket}")}
 """
 

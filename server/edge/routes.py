@@ -113,8 +113,7 @@ class RouteTable:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `client` bounds a reader that takes nothing, `server` a replica that says nothing, `door` a door
-    that does not answer because it is being restarted."""
+    """Seconds. `client` bounds a reader that takes nothing, `server` a replica that says nothing."""
 
     connect: float = 2.0
     headers: float = 10.0
@@ -124,7 +123,6 @@ class Timeouts:
     server: float = 3600.0
     queue: float = 5.0
     check: float = 5.0
-    door: float = 5.0
     drain: float = 600.0
 
 

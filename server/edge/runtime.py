@@ -45,13 +45,13 @@ def ask(path: Path, command: str, timeout_s: float = 5.0) -> str:
 
 
 def running(path: Path) -> Running | None:
-    """None when no HAProxy of ours answers at `path`."""
+    """None when no HAProxy of ours answers at `path`, or one breaks off while it does."""
     try:
         answer = ask(path, f"get var {STRUCTURE}; show servers state")
     except OSError:
         return None
     head, _, states = answer.partition("\n\n")
-    if not head.startswith(f"{STRUCTURE}: type=str value=<"):
+    if not head.startswith(f"{STRUCTURE}: type=str value=<") or not states.endswith("\n\n"):
         return None
     return Running(head.partition("<")[2].rstrip().removesuffix(">"), parse_states(states))
 

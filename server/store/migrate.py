@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Applies what is missing of `migrations/versions` up to `revision`; safe to repeat."""
+    """Applies what is missing of `migrations/versions` up to `revision`; safe to repeat. Raises Unavailable."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:

@@ -10,13 +10,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, select, update
+from sqlalchemy import URL, Engine, create_engine, delete, event, make_url, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from server.errors import Conflict, NotFound
 from server.store import outbox
+from server.store.outage import name_outages
 from server.store.tables import FacetRow, ResourceRow, TagRow, utc
+
+LOCK_S = 10
+"""How long a statement waits for another writer."""
+CONNECT_S = 5
+"""How long a database server may take to let us in."""
+THREADS = 32
+"""As many as a process calls the store from at most, so that none waits for a connection."""
+SILENCE_S = 20
+"""After how long a connection to a machine that acknowledges nothing is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,11 @@ class Resource:
 
 
 class Store:
-    """Resources of one account: of all its regions, or of one (`within`). New ones go into `region`."""
+    """Resources of one account: of all its regions, or of one (`within`). New ones go into `region`.
+
+    Every call raises Unavailable when the database is not there or stays locked; what it would have written is then
+    all there or not at all.
+    """
 
     def __init__(
         self, engine: Engine, account: str, region: str, *, bound: bool = False, session: Session | None = None
@@ -203,17 +217,35 @@ class Store:
 
 
 def connect(url: str) -> Engine:
-    """An engine on `url`; SQLite gets write-ahead logging with full sync, so that commits survive a crash."""
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
+    """An engine on `url`; SQLite gets write-ahead logging with full sync, so that commits survive a crash.
+
+    Every wait is bounded: for a connection, for a lock, and for a server whose machine is gone.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, max_overflow=THREADS)
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        engine = create_engine(parsed, max_overflow=THREADS, pool_pre_ping=True, connect_args=_bounded(parsed))
+    name_outages(engine)
     return engine
+
+
+def _bounded(url: URL) -> dict[str, Any]:
+    """libpq's own bounds, those that `url` does not name."""
+    bounds = {
+        "connect_timeout": CONNECT_S,
+        "tcp_user_timeout": SILENCE_S * 1000,
+        "keepalives_idle": SILENCE_S,
+        "options": f"-c lock_timeout={LOCK_S}s -c idle_in_transaction_session_timeout={SILENCE_S}s",
+    }
+    return {name: value for name, value in bounds.items() if name not in url.query}
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    pragmas = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "secure_delete=ON")
-    for pragma in pragmas:
+    bound = f"busy_timeout={round(LOCK_S * 1000)}"
+    for pragma in (bound, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -14,6 +14,7 @@ import psutil
 import structlog
 
 from server.deathsig import die_with_parent
+from server.edge.process import EdgeError
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,7 @@ class Child:
         self._start = start
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self._ran = False
         self._pause = 0.0
         self._next = 0.0
 
@@ -36,7 +38,10 @@ class Child:
         return self._process.pid if self._process else None
 
     def keep_alive(self) -> bool:
-        """Starts the process if it is not there; True when it was started now."""
+        """Starts the process if it is not there; True when it was started now.
+
+        Raises what its first start raises; a later one that fails is tried again like a process that died.
+        """
         now = time.monotonic()
         if self._process is not None and self._process.poll() is None:
             return False
@@ -45,15 +50,22 @@ class Child:
             self._process = None
         if now < self._next:
             return False
-        self._process = self._start()
         self._started = now
+        try:
+            self._process = self._start()
+        except (OSError, EdgeError) as error:
+            if not self._ran:
+                raise
+            self._note_death(now, str(error))
+            return False
+        self._ran = True
         return True
 
-    def _note_death(self, now: float, code: int) -> None:
+    def _note_death(self, now: float, how: int | str) -> None:
         quick = now - self._started < QUICK_DEATH_S
         self._pause = min(LONGEST_PAUSE_S, max(0.25, self._pause * 2)) if quick else 0.0
         self._next = now + self._pause
-        log.warning("process ended", process=self.name, code=code, restart_in_s=self._pause)
+        log.warning("process ended", process=self.name, how=how, restart_in_s=self._pause)
 
     def stop(self, timeout_s: float) -> None:
         """Asks the process to end, and ends it after `timeout_s`."""
@@ -67,8 +79,10 @@ class Child:
             self._process.wait()
 
 
-def spawn(argv: Sequence[str], log_file: Path, environ: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    """Starts `argv` with both outputs appended to `log_file`; `environ` None: this process's."""
+def spawn(
+    argv: Sequence[str], log_file: Path, environ: Mapping[str, str] | None, files: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts `argv` with both outputs appended to `log_file`; `environ` None: this process's; `files` stay open."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as output:
         return subprocess.Popen(
@@ -78,6 +92,7 @@ def spawn(argv: Sequence[str], log_file: Path, environ: Mapping[str, str] | None
             stderr=output,
             env=None if environ is None else dict(environ),
             preexec_fn=die_with_parent,
+            pass_fds=files,
         )
 
 

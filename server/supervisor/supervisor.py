@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -28,6 +30,7 @@ log = structlog.get_logger(__name__)
 WATCH_S = 0.1
 ROTATE_EVERY_S = 10.0
 STOP_TIMEOUT_S = 15.0
+BACKLOG = 4096
 
 
 class AlreadyRunning(Exception):
@@ -44,6 +47,7 @@ class Supervisor:
         self._ray = RayHead(settings) if settings.ray_address is None else None
         self._launch: Launch | None = None
         self._children: list[Child] = []
+        self._socket: socket.socket | None = None
         self.pid_file = PidFile(settings.run_dir / "hearth.pid")
 
     def stop(self, *_signal: object) -> None:
@@ -106,9 +110,10 @@ class Supervisor:
             self._ray.address if self._ray else str(self.settings.ray_address),
         )
         self._launch.write()
+        door = self._listen(config.door_socket)
         self._say(f"Ray is at {self._launch.ray_address}")
         for name in ("controller", "door"):
-            child = Child(name, self._server(name))
+            child = Child(name, self._server(name, *([door] if name == "door" else [])))
             child.keep_alive()
             self._children.append(child)
         self._say("controller and door started")
@@ -144,12 +149,25 @@ class Supervisor:
         last.write_text(str(port))
         return port
 
-    def _server(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
+    def _listen(self, path: Path) -> int:
+        """A listening socket that outlives the process which answers on it: nobody is refused while that one is
+        started again.
+        """
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(str(path))
+        path.chmod(0o600)
+        self._socket.listen(BACKLOG)
+        return self._socket.fileno()
+
+    def _server(self, name: str, *files: int) -> Callable[[], subprocess.Popen[bytes]]:
+        """`files`: open ones that it gets, and is told the numbers of."""
+
         def start() -> subprocess.Popen[bytes]:
             assert self._launch is not None
             environ = self._ray.environ() if self._ray else None
-            argv = [sys.executable, "-m", f"server.{name}", str(self._launch.write())]
-            return spawn(argv, self.settings.log_dir / f"{name}.log", environ)
+            argv = [sys.executable, "-m", f"server.{name}", str(self._launch.write()), *map(str, files)]
+            return spawn(argv, self.settings.log_dir / f"{name}.log", environ, files)
 
         return start
 
@@ -170,5 +188,7 @@ class Supervisor:
             child.stop(STOP_TIMEOUT_S)
         if self._ray is not None:
             self._ray.stop()
+        if self._socket is not None:
+            self._socket.close()
         self.pid_file.remove()
         self._say(f"stopped in {time.monotonic() - began:.1f} s")

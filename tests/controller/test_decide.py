@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from server.beat import Beat, Phase
-from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Step, observation, steps
+from server.controller.decide import TRIES, App, Delete, Deploy, Forget, Report, Seen, Step, Tried, observation, steps
 from server.replicas.names import AppName, app_name
 from server.spec import EndpointSpec, Scaling, VariantSpec
 from server.store.store import Resource
@@ -35,8 +35,12 @@ def look(
     apps: Mapping[AppName, App] | None = None,
     scaled: Mapping[AppName, Scaling] | None = None,
     beats: Iterable[Beat] = (),
+    settled: bool = True,
+    tried: int = 1,
 ) -> list[Step]:
-    return steps(found, Seen(apps or {}, scaled or {}, tuple(beats), NOW, 600.0))
+    """`tried`: how often each application was made for this generation; 0: for an earlier one."""
+    times = {name: Tried(found.generation if tried else 0, max(1, tried)) for name in apps or {}}
+    return steps(found, Seen(apps or {}, scaled or {}, tuple(beats), NOW, 600.0, settled, times))
 
 
 def test_a_new_endpoint_is_deployed() -> None:
@@ -73,6 +77,29 @@ def test_a_sleeping_endpoint_is_in_service() -> None:
     assert found == [Report("InService")]
 
 
+def test_a_replica_that_must_be_there_and_is_not_is_no_sleep() -> None:
+    before = VariantSpec(model="one", scaling=Scaling(min_replicas=0))
+    after = before.model_copy(update={"scaling": Scaling()})
+    spec = endpoint(after)
+    name = app_name(spec, after)
+    assert look(resource(spec, "Updating"), {name: App("running", "", 0)}, {name: after.scaling}) == []
+
+
+def test_an_application_that_ray_lost_is_deployed_again() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    assert look(resource(spec, "InService"), {}, {name: Scaling()}) == [Deploy(spec, spec.variants[0])]
+
+
+def test_nothing_is_reported_until_every_replica_had_time_to_beat() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    apps, scaled = {name: App("running", "", 1)}, {name: Scaling()}
+    assert look(resource(spec, "Updating", age_s=601), apps, scaled, settled=False) == []
+    assert look(resource(spec, "Updating", age_s=601), apps, scaled, [beat(name)], settled=False) == []
+    assert look(resource(spec, "Updating", age_s=601), apps, scaled, [beat(name)]) == [Report("InService")]
+
+
 def test_new_scaling_redeploys_the_same_application() -> None:
     before, after = VariantSpec(model="one"), VariantSpec(model="one", scaling=Scaling(max_replicas=4))
     spec = endpoint(after)
@@ -101,6 +128,37 @@ def test_a_failed_start_says_the_replicas_own_reason() -> None:
     assert found == [Report("Failed", "variant AllTraffic: OSError: no weights")]
     said = resource(spec, "Failed", "variant AllTraffic: OSError: no weights")
     assert look(said, apps, {name: Scaling()}, beats) == []
+
+
+def test_replicas_that_die_without_a_word_are_started_a_few_times_more() -> None:
+    """Whoever killed them, it is not the fault of who asked for the endpoint."""
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    apps, scaled = {name: App("failed", "ActorDiedError()")}, {name: Scaling()}
+    for times in range(1, TRIES):
+        assert look(resource(spec, "Creating"), apps, scaled, tried=times) == [Delete(name)]
+    failed = [Report("Failed", "variant AllTraffic: ActorDiedError()")]
+    assert look(resource(spec, "Creating"), apps, scaled, tried=TRIES) == failed
+    assert look(resource(spec, "Creating", age_s=601), apps, scaled) == failed
+    assert look(resource(spec, "Creating"), {}, {}) == [Deploy(spec, spec.variants[0])]
+
+
+def test_an_endpoint_that_failed_and_is_asked_for_again_is_made_anew() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    apps, scaled, said = {name: App("failed", "boom")}, {name: Scaling()}, [beat(name, "failed", "OSError: no weights")]
+    assert look(resource(spec, "Updating"), apps, scaled, said, tried=0) == [Delete(name)]
+    reason = "variant AllTraffic: OSError: no weights"
+    assert look(resource(spec, "Updating"), apps, scaled, said) == [Report("Failed", reason)]
+    assert look(resource(spec, "Failed", reason), apps, scaled, said, tried=0) == []
+
+
+def test_one_in_service_whose_application_ray_gave_up_is_made_anew() -> None:
+    spec = endpoint()
+    name = app_name(spec, spec.variants[0])
+    apps, scaled = {name: App("failed", "ActorDiedError()")}, {name: Scaling()}
+    assert look(resource(spec, "InService"), apps, scaled, tried=TRIES) == [Delete(name)]
+    assert look(resource(spec, "InService"), apps, scaled, [beat(name)], tried=TRIES) == []
 
 
 def test_a_start_that_takes_too_long_fails() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,15 @@ from server.store.store import Store, connect
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The door's state."""
+    return tmp_path_factory.mktemp("door")
+
+
+@pytest.fixture(scope="module")
+def door(folder: Path) -> Iterator[str]:
     """Its address. No controller and no edge run beside it."""
-    folder = tmp_path_factory.mktemp("door")
-    settings = load(None, {}, state_dir=Path(folder))
+    settings = load(None, {}, state_dir=folder)
     engine = connect(settings.database)
     migrate(engine)
     app = application(Launch(settings, 1, "none"), Store(engine, settings.account, settings.region))
@@ -45,7 +53,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(address: str, service: str) -> Any:
     return boto3.client(
         service, endpoint_url=address, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any",
-        config=Config(retries={"max_attempts": 0}, read_timeout=20),
+        config=Config(retries={"max_attempts": 0}, read_timeout=20, max_pool_connections=20),
     )  # fmt: skip
 
 
@@ -76,4 +84,27 @@ def test_what_hearth_makes_is_sagemakers_too(door: str) -> None:
     sagemaker.delete_endpoint(EndpointName="mine")
     shown = httpx.get(f"{door}/hearth/endpoints/mine", trust_env=False).json()
     assert shown["status"] == "Deleting"
+    sagemaker.close()
+
+
+def test_reads_go_on_while_writers_wait_for_the_store(door: str, folder: Path) -> None:
+    sagemaker = client(door, "sagemaker")
+    held = sqlite3.connect(folder / "hearth.db", isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")
+    image = {"Image": "hearth/hearth-digits"}
+    with ThreadPoolExecutor(12) as pool:
+        writers = [
+            pool.submit(sagemaker.create_model, ModelName=f"waits-{number}", PrimaryContainer=image)
+            for number in range(12)
+        ]
+        time.sleep(0.5)
+        began = time.monotonic()
+        sagemaker.list_endpoints()
+        assert httpx.get(f"{door}/hearth/endpoints", trust_env=False).status_code == 200
+        assert time.monotonic() - began < 5
+        assert not any(writer.done() for writer in writers)
+        held.execute("ROLLBACK")
+        for writer in writers:
+            writer.result(60)
+    held.close()
     sagemaker.close()

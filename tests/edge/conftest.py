@@ -178,7 +178,7 @@ def started(timeouts: Timeouts, **more: Any) -> Iterator[Edge]:
 
 @pytest.fixture
 def edge() -> Iterator[Edge]:
-    with started(Timeouts(door=0, body=0.5, drain=10)) as edge:
+    with started(Timeouts(body=0.5, drain=10)) as edge:
         yield edge
 
 
@@ -189,6 +189,6 @@ def variant(endpoint: str, *answerers: Answerer, name: str = "AllTraffic", weigh
 @pytest.fixture(scope="module")
 def routed() -> Iterator[Edge]:
     """Endpoints `a` (also the default one) and `b`, each with one replica of the same name; never changed."""
-    with started(Timeouts(door=0, body=0.5)) as edge:
+    with started(Timeouts(body=0.5)) as edge:
         edge.apply(variant("a", edge.replica("a")), variant("b", edge.replica("b")), default="a")
         yield edge

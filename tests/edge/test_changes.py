@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -13,11 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from server.edge import process as edge_process
+from server.edge import runtime
 from server.edge.process import ConfigRefused, EdgeClient, PortTaken, StartFailed, start
 from server.edge.routes import Backend, RouteTable, Server
 from tests.edge.conftest import Client, Edge, eventually, variant
@@ -222,3 +225,56 @@ def test_what_haproxy_refuses_is_told_and_changes_nothing(edge: Edge) -> None:
     nowhere = dataclasses.replace(edge.config, run_dir=edge.config.run_dir / ("long" * 30), port=edge.config.port + 1)
     with pytest.raises(StartFailed, match="path"):
         start(nowhere, edge.log)
+
+
+def test_what_the_door_may_have_begun_is_not_sent_again(edge: Edge) -> None:
+    """A create that came twice would be refused the second time, and the client would believe that."""
+    edge.door.close()
+    edge.config.door_socket.unlink()
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(edge.config.door_socket))
+        door.listen()
+        door.settimeout(5)
+
+        def die_after_reading() -> None:
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    caller, _ = door.accept()
+                    heard.append(caller.recv(65536))
+                    caller.close()
+                    door.settimeout(1)
+
+        thread = threading.Thread(target=die_after_reading)
+        thread.start()
+        with socket.create_connection(("127.0.0.1", edge.config.port), 10) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")  # whole, so it could be kept
+            answer = client.recv(65536)
+        thread.join()
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert len(heard) == 1
+
+
+def test_an_edge_that_breaks_off_is_no_running_one(tmp_path: Path) -> None:
+    """It is asked anew at the next look; half an answer must not be taken for the whole."""
+    whole = (
+        b"proc.structure: type=str value=<0123>\n\n1\n"
+        b"# be_name srv_name srv_addr srv_port srv_uweight srv_admin_state\n"
+        b"ep.a AllTraffic.0 127.0.0.1 4000 1 0\n\n"
+    )
+    for length, there in ((len(whole), True), (len(whole) - 8, False), (60, False), (0, False)):
+        path = tmp_path / f"s{length}"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen()
+
+            def answer(listening: socket.socket = listening, length: int = length) -> None:
+                caller, _ = listening.accept()
+                with caller:
+                    caller.recv(1000)
+                    caller.sendall(whole[:length])
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            assert (runtime.running(path) is not None) is there
+            thread.join()

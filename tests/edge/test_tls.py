@@ -21,7 +21,7 @@ from server.edge.tls import CERTIFICATE_LASTS, Certificate, TlsError, check_auth
 from server.settings import Settings, SettingsError, load
 from tests.edge.conftest import Edge, eventually, started, variant
 
-QUICK = Timeouts(door=0, body=0.5)
+QUICK = Timeouts(body=0.5)
 
 
 def made(folder: Path, *names: str) -> Certificate:

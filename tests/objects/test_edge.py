@@ -31,7 +31,7 @@ PAUSE_S = 1.0
 class Edge:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        times = Timeouts(door=0, headers=0.4, body=0.4)
+        times = Timeouts(headers=0.4, body=0.4)
         self.config = EdgeConfig(folder, folder / "door.sock", port=free_port("127.0.0.1"), threads=1, timeouts=times)
         self.door = Served(application(settings(folder)), self.config.door_socket)
         self.process = edge_process.start(self.config, folder / "edge.log")

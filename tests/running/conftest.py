@@ -166,4 +166,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/running/" in item.nodeid:
             item.add_marker("running")
-    items.sort(key=lambda item: "test_faults" in item.nodeid)
+    items.sort(key=lambda item: "test_crash" in item.nodeid or "test_faults" in item.nodeid)

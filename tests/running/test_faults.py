@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -10,29 +9,23 @@ import time
 import psutil
 import pytest
 
-from server.settings import load
-from server.supervisor.ray_head import MARK, RayHead
+from benchmarks.crash.site import Site
 from tests.running.conftest import EMBEDDING, LLM, PAIR, START_TIMEOUT_S, VISION, VLM, Hearth
 from tests.running.test_scaling import Load
 
 
+def site(hearth: Hearth) -> Site:
+    assert hearth.process is not None
+    return Site(hearth.url, hearth.state_dir, hearth.process.pid)
+
+
 def ours(hearth: Hearth, name: str) -> psutil.Process:
     """One of the supervisor's children, by a part of its command line."""
-    assert hearth.process is not None
-    for process in psutil.Process(hearth.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if name in " ".join(process.cmdline()):
-                return process
-    raise KeyError(name)
+    return site(hearth).child(name)
 
 
 def of_ray(hearth: Hearth, name: str) -> psutil.Process:
-    directory = str(RayHead(load(None, environ={}, state_dir=hearth.state_dir)).directory)
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == directory and name in " ".join(process.cmdline()):
-                return process
-    raise KeyError(name)
+    return site(hearth).of_ray(name)
 
 
 def under_load(load: Load, seconds: float) -> None:

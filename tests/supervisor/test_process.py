@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from server.edge.process import StartFailed
 from server.supervisor.process import Child, Identity, PidFile, spawn
 from server.supervisor.rotation import rotate
 
@@ -54,6 +56,57 @@ def test_a_child_that_dies_at_once_is_not_started_in_a_tight_loop(tmp_path: Path
         child.keep_alive()
         time.sleep(0.01)
     assert 2 <= len(starts) <= 5
+
+
+def test_a_start_that_fails_later_is_tried_again(tmp_path: Path) -> None:
+    """The first one tells the user; a later one must not take everything else down."""
+    failing = [True]
+
+    def start() -> subprocess.Popen[bytes]:
+        if failing[0]:
+            raise StartFailed("the port is taken")
+        return sleeper(tmp_path / "out.log")
+
+    child = Child("edge", start)
+    with pytest.raises(StartFailed):
+        child.keep_alive()
+    failing[0] = False
+    assert child.keep_alive()
+    assert child.pid is not None
+    failing[0] = True
+    os.kill(child.pid, 9)
+    until(lambda: child.pid is None or (not child.keep_alive() and child.pid is None))
+    assert not child.keep_alive()
+    failing[0] = False
+    until(child.keep_alive)
+    child.stop(5.0)
+
+
+def test_a_listening_socket_outlives_who_answers_on_it(tmp_path: Path) -> None:
+    """Who calls while the process is started again waits, and is not refused."""
+    program = (
+        "import socket, sys\n"
+        "listening = socket.socket(fileno=int(sys.argv[1]))\n"
+        "while True:\n"
+        "    caller, _ = listening.accept(); caller.sendall(b'hello'); caller.close()"
+    )
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen(8)
+        number = listening.fileno()
+        argv = [sys.executable, "-c", program, str(number)]
+        child = Child("answerer", lambda: spawn(argv, tmp_path / "out.log", None, [number]))
+        child.keep_alive()
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.settimeout(10)
+                caller.connect(str(tmp_path / "s"))
+                until(lambda: child.keep_alive() or child.pid is not None)
+                assert caller.recv(5) == b"hello"
+            assert child.pid is not None
+            os.kill(child.pid, 9)
+            psutil.wait_procs([psutil.Process(child.pid)], timeout=5)
+        child.stop(5.0)
 
 
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:

@@ -83,9 +83,14 @@ def create_model_package(context: Context, request: Request) -> Answer:
     if made := _made_before(context, request):
         return view(made)
     document = {**plain(request), **({"ClientToken": request["ClientToken"]} if "ClientToken" in request else {})}
-    if "ModelPackageName" in request:
-        return view(make(context, KIND, request["ModelPackageName"], document, request))
-    return view(_version(context, document, request))
+    try:
+        if "ModelPackageName" in request:
+            return view(make(context, KIND, request["ModelPackageName"], document, request))
+        return view(_version(context, document, request))
+    except Conflict:
+        if made := _made_before(context, request):  # by the same call, which came twice at once
+            return view(made)
+        raise
 
 
 @SAGEMAKER.operation
@@ -129,17 +134,19 @@ def _made_before(context: Context, request: Request) -> Resource | None:
 
 
 def _version(context: Context, document: dict[str, Any], request: Request) -> Resource:
-    """The group's next version; a number is never given twice."""
+    """The group's next version; a number is never given twice, nor two to one ClientToken."""
     group = find(context, GROUP, request["ModelPackageGroupName"])
     with context.store.transaction() as store:
         try:
             number = store.count(group)
         except NotFound:
             raise Conflict(f'Model package group "{group.arn}" was deleted meanwhile.') from None
+        inside = replace(context, store=store)
+        if _made_before(inside, request):  # counting holds the group, so nobody else is between here and the end
+            raise Conflict(f"ClientToken {request['ClientToken']!r} is taken.")
         document |= {"ModelPackageGroupName": group.name, "ModelPackageVersion": number}
         document.setdefault("ModelApprovalStatus", "PendingManualApproval")
         document["ApprovalHistory"] = [_entry(context, document)]
-        inside = replace(context, store=store)
         return make(inside, KIND, f"{group.name}/{number}", document, request)
 
 
