@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -140,7 +141,8 @@ class Controller:
             case Deploy(spec, variant):
                 name = app_name(spec, variant)
                 log.info("deploying", endpoint=spec.name, variant=variant.name, revision=variant.revision)
-                await self._bounded(cluster.deploy, spec, variant, self.home, name)
+                home = replace(self.home, region=resource.region)
+                await self._bounded(cluster.deploy, spec, variant, home, name)
                 self._scaled[name] = variant.scaling
             case Delete(app):
                 log.info("removing", endpoint=app.endpoint, variant=app.variant, revision=app.revision)
