@@ -14,6 +14,7 @@ function (`server.dialects.errors`), so a status or a code is decided here and n
     ├── Conflict               409  the name is taken, or the resource is in another state
     │   └── InUse              409  something else needs the resource
     ├── LimitExceeded          400  there would be more of something than is allowed
+    ├── Unauthenticated        401  no credentials, or none that are right
     ├── Forbidden              403
     ├── Refusal                ...  a code that one AWS service has for itself
     ├── Throttled              429  a queue is full; carries Retry-After
@@ -87,6 +88,11 @@ class Conflict(HearthError):
 
 class InUse(Conflict):
     code = "ResourceInUse"
+
+
+class Unauthenticated(HearthError):
+    status = 401
+    code = "UnrecognizedClientException"
 
 
 class Forbidden(HearthError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from server.settings import Settings, read_secret
 from server.spec import Frozen
 
 FILE = "launch.json"
+TOKEN = "token"
 
 
 class _Wire(Frozen):
@@ -36,7 +36,7 @@ class Launch:
     @property
     def token(self) -> str:
         """Shared by the processes of one Hearth; lets a caller talk to the controller."""
-        return read_secret(self.settings.state_dir / "token")
+        return read_secret(self.settings.state_dir / TOKEN)
 
     def write(self) -> Path:
         """Whoever reads meanwhile finds the old file or the new one."""
@@ -58,7 +58,6 @@ class Launch:
 def edge_config(settings: Settings) -> EdgeConfig:
     """Where the edge binds and keeps its sockets."""
     run = settings.run_dir
-    key = settings.api_key
     return EdgeConfig(
         host=settings.host,
         port=settings.port,
@@ -66,5 +65,4 @@ def edge_config(settings: Settings) -> EdgeConfig:
         door_socket=run / "door.sock",
         certificate=Certificate.of(settings).bundle if settings.secure else None,
         client_authority=settings.tls_client_ca,
-        key_sha256=None if key is None else hashlib.sha256(f"Bearer {key}".encode()).hexdigest(),
     )

@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -78,10 +78,12 @@ class Settings(Frozen):
     start_timeout_s: float = Field(1800.0, gt=0)
     """How long a new endpoint may take to become ready before it is marked Failed."""
     log_level: str = "info"
+    auth: Literal["open", "required"] | None = None
+    """Whether every request must say who sends it, and be allowed; None: where `api_key` is set."""
     api_key: str | None = Field(None, min_length=16, repr=False)
-    """Asked of every client as `Authorization: Bearer KEY` when set."""
+    """One API key of the account's root, sent as `Authorization: Bearer KEY`; others are made with `hearth keys`."""
     allow_anonymous: bool = False
-    """Bind beyond loopback without asking for a key."""
+    """Bind beyond loopback without asking who calls."""
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare `/invocations`."""
     sampler: bool = True
@@ -96,6 +98,12 @@ class Settings(Frozen):
     """Reserve for each replica what its `ml.*` instance type has on AWS, rather than one CPU and the cards here."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """Endpoints declared in the file; created or updated at every start."""
+
+    @model_validator(mode="after")
+    def _asks_for_its_key(self) -> Settings:
+        if self.api_key is not None and self.auth == "open":
+            raise ValueError("api_key is asked for only with auth: required")
+        return self
 
     @model_validator(mode="after")
     def _certificate_of_its_own(self) -> Settings:
@@ -126,6 +134,11 @@ class Settings(Frozen):
     def tls_dir(self) -> Path:
         """The edge's certificate, and the authority that signs one that is made."""
         return self.state_dir / "tls"
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self.auth == "required" or self.api_key is not None
 
     @property
     def database(self) -> str:

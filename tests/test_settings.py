@@ -88,5 +88,15 @@ def test_a_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_who_is_asked() -> None:
+    assert not Settings().authenticates
+    assert Settings(auth="required").authenticates
+    assert Settings(api_key="0123456789abcdef").authenticates
+    with pytest.raises(SettingsError, match="api_key is asked for only with auth: required"):
+        load(None, {"HEARTH_AUTH": "open", "HEARTH_API_KEY": "0123456789abcdef"})
+    with pytest.raises(SettingsError, match="'open' or 'required'"):
+        load(None, {"HEARTH_AUTH": "maybe"})
+
+
 def test_an_api_key_never_shows_in_a_repr() -> None:
     assert "0123456789abcdef" not in repr(Settings(api_key="0123456789abcdef"))

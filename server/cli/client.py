@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import typer
 
-from server.launch import edge_config
+from server.launch import TOKEN, edge_config
 from server.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -44,9 +44,19 @@ class Hearth:
 
 def client(settings: Settings, timeout_s: float) -> httpx.Client:
     """Calls of this Hearth's own user. Past TLS to the door's socket, which needs no certificate of either side."""
-    headers = {} if settings.api_key is None else {"authorization": f"Bearer {settings.api_key}"}
+    headers = {} if (key := _key(settings)) is None else {"authorization": f"Bearer {key}"}
     door = httpx.HTTPTransport(uds=str(edge_config(settings).door_socket)) if settings.secure else None
     return httpx.Client(base_url=settings.url, timeout=timeout_s, headers=headers, trust_env=False, transport=door)
+
+
+def _key(settings: Settings) -> str | None:
+    """The setting's key, else this Hearth's own token, which who owns its state may read."""
+    if settings.api_key is not None or not settings.authenticates:
+        return settings.api_key
+    try:
+        return (settings.state_dir / TOKEN).read_text().strip()
+    except OSError as error:
+        raise fail(f"Set HEARTH_API_KEY: {settings.state_dir / TOKEN} cannot be read ({error.strerror}).") from None
 
 
 def fail(message: str) -> typer.Exit:

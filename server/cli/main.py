@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import audit, doctor, events_view, logs_view, status
+from server.cli import audit, callers, doctor, events_view, logs_view, status
 from server.cli import keys as master_keys
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
@@ -162,7 +162,7 @@ def events(
 app.command()(bench)
 app.add_typer(audit.app, name="audit")
 
-keys = typer.Typer(no_args_is_help=True, help="The master keys, under which everything encrypted is.")
+keys = typer.Typer(no_args_is_help=True, help="API keys, and the master keys under which everything encrypted is.")
 app.add_typer(keys, name="keys")
 
 
@@ -176,6 +176,51 @@ def rotate_keys(config: Config = None, state: State = None) -> None:
 def show_keys(config: Config = None, state: State = None) -> None:
     """Show the master keys' ids, and how many keys each seals."""
     master_keys.show(settings(config, state_dir=state), console)
+
+
+@keys.command(name="create")
+def create_key(
+    user: Annotated[str, typer.Option(help="Whose: a user's name, or root.")] = callers.ROOT,
+    days: Annotated[int | None, typer.Option(min=1, help="It ends after so many days.")] = None,
+    description: str = "",
+    config: Config = None,
+    state: State = None,
+) -> None:
+    """Make an API key, for `Authorization: Bearer`; it is shown this once."""
+    callers.create_key(settings(config, state_dir=state), user, days, description, console)
+
+
+@keys.command(name="list")
+def list_keys(config: Config = None, state: State = None) -> None:
+    """Show access keys and API keys, without their secrets."""
+    callers.list_keys(settings(config, state_dir=state), console)
+
+
+@keys.command(name="revoke")
+def revoke_key(id: str, config: Config = None, state: State = None) -> None:
+    """End an access key or an API key for good."""
+    callers.revoke_key(settings(config, state_dir=state), id, console)
+
+
+users = typer.Typer(no_args_is_help=True, help="Users; roles and policies are made with IAM's API.")
+app.add_typer(users, name="users")
+
+
+@users.command(name="create")
+def create_user(
+    name: str,
+    policy: Annotated[list[str] | None, typer.Option(help="ARN of a managed policy to attach.")] = None,
+    config: Config = None,
+    state: State = None,
+) -> None:
+    """Make a user and an access key, which is shown this once."""
+    callers.create_user(settings(config, state_dir=state), name, policy or [], console)
+
+
+@users.command(name="list")
+def list_users(config: Config = None, state: State = None) -> None:
+    """Show users."""
+    callers.list_users(settings(config, state_dir=state), console)
 
 
 @app.command(name="doctor")

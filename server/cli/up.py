@@ -37,10 +37,10 @@ class CannotStart(Exception):
 
 def check(settings: Settings) -> None:
     """Raises CannotStart for what would make a start fail or be unsafe."""
-    if settings.host not in LOOPBACK and not settings.allow_anonymous and settings.api_key is None:
+    if settings.host not in LOOPBACK and not settings.allow_anonymous and not settings.authenticates:
         raise CannotStart(
-            f"{settings.host} can be reached from other machines. Set an API key (HEARTH_API_KEY, sent by clients as "
-            "`Authorization: Bearer KEY`) or, behind a gateway that authenticates, HEARTH_ALLOW_ANONYMOUS=true."
+            f"{settings.host} can be reached from other machines. Have every caller asked who they are (HEARTH_AUTH="
+            "required; the first start makes a key) or, behind a gateway that does so, set HEARTH_ALLOW_ANONYMOUS=true."
         )
     if (reason := keys.locked(settings)) is not None:
         raise CannotStart(reason)
@@ -69,8 +69,9 @@ def up(settings: Settings, console: Console) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {escape(text)}", highlight=False, soft_wrap=True)
 
     say(f"state in {settings.state_dir}")
-    if settings.host in LOOPBACK:
-        say("open to every local user: loopback address, no key asked for")
+    if not settings.authenticates:
+        who = "every local user: loopback address" if settings.host in LOOPBACK else "everyone who reaches it"
+        say(f"open to {who}, nobody is asked who they are (HEARTH_AUTH=required changes that)")
     supervisor = Supervisor(settings, say)
     supervisor.run(Progress(settings, say, lambda found: ready(settings, found, console)))
 
@@ -135,7 +136,7 @@ def _text(resource: Resource, replicas: list[Any] | None) -> str:
 def ready(settings: Settings, found: list[Resource], console: Console) -> None:
     """Prints lines to copy."""
     console.print(f"\n[bold green]Hearth is ready[/bold green] at {settings.url}\n")
-    for title, text in snippets(settings.url, found).items():
+    for title, text in snippets(settings, found).items():
         console.print(f"[bold]{title}[/bold]")
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print()

@@ -17,10 +17,12 @@ from server.errors import (
     Refusal,
     RequestTimeout,
     Throttled,
+    Unauthenticated,
     Unavailable,
     UnknownOperation,
     Unreadable,
 )
+from server.identity.refusals import Family, SignatureRefused
 
 _NAMES: tuple[tuple[type[HearthError], tuple[str, ...]], ...] = (
     (UnknownOperation, ("UnknownOperationException",)),
@@ -28,6 +30,7 @@ _NAMES: tuple[tuple[type[HearthError], tuple[str, ...]], ...] = (
     (BodyTooLarge, ("RequestEntityTooLargeException",)),
     (RequestTimeout, ("RequestTimeoutException",)),
     (Throttled, ("ThrottlingException",)),
+    (Unauthenticated, ("UnrecognizedClientException",)),
     (Forbidden, ("AccessDeniedException",)),
     (NotFound, ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntityException", "NotFoundException",
                 "ObjectNotFoundException", "ValidationException")),
@@ -40,12 +43,16 @@ _NAMES: tuple[tuple[type[HearthError], tuple[str, ...]], ...] = (
 )  # fmt: skip
 """Names for an error, the first that is legal for the operation; the last one where none is."""
 
-_STATUS = {"InternalFailure": 500, "ServiceUnavailable": 503, "RequestEntityTooLargeException": 413}
+_STATUS = {
+    "InternalFailure": 500, "UnrecognizedClientException": 403, "ServiceUnavailable": 503,
+    "RequestEntityTooLargeException": 413,
+}  # fmt: skip
 _QUERY = {
     "UnknownOperationException": "InvalidAction",
     "SerializationException": "MalformedInput",
     "ValidationException": "ValidationError",
     "AccessDeniedException": "AccessDenied",
+    "UnrecognizedClientException": "InvalidClientTokenId",
     "ThrottlingException": "Throttling",
 }
 """Common errors, as the query protocol calls them."""
@@ -64,18 +71,21 @@ class Failure:
 
 def failure(error: HearthError, service: Service, operation: str) -> Failure:
     """`error` as `service` gives it from `operation`."""
+    if isinstance(error, SignatureRefused):
+        (code, status), (query_code, query_status) = error.said(Family.JSON), error.said(Family.QUERY)
+        return Failure(code, query_code, error.message, status, query_status)
     listed = service.errors(operation)
     name = code_of(error, service, operation)
     facts = (listed[name].metadata.get("error") or {}) if name in listed else {}
     usual = error.status if isinstance(error, Refusal) else _STATUS.get(name, 400)
     status = facts.get("httpStatusCode", usual)
-    refused = 403 if name in ("AccessDeniedException", "AccessDenied") else status
+    refused = 403 if isinstance(error, Forbidden | Unauthenticated) else status
     return Failure(name, facts.get("code", _QUERY.get(name, name)), error.message, status, refused)
 
 
 def code_of(error: HearthError, service: Service, operation: str) -> str:
     """The name that the service model lists for what happened; where it lists none, ValidationException."""
-    if isinstance(error, Refusal):
+    if isinstance(error, Refusal | SignatureRefused):
         return error.code
     legal = service.errors(operation)
     for kind, names in _NAMES:

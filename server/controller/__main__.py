@@ -14,14 +14,17 @@ from server import logs
 from server.controller.api import application
 from server.controller.audit import Auditor
 from server.controller.feed import Feed, Journal
+from server.controller.identities import Identities
 from server.controller.loop import Controller
 from server.edge.process import EdgeClient
 from server.errors import Unavailable
+from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
 from server.replicas.plan import Home
 from server.store.migrate import migrate
 from server.store.store import Store, connect
 from server.vault.keys import sweep
+from server.vault.secret_box import SecretBox
 from server.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -38,7 +41,11 @@ async def main(launch: Launch) -> None:
         log.error("cannot start", error=error.message)  # the supervisor tries again
         raise SystemExit(1) from None
     store = Store(engine, settings.account, settings.region)
-    sweep(Vault(engine, settings.master_keys))
+    vault = Vault(engine, settings.master_keys)
+    sweep(vault)
+    camera = None
+    if settings.authenticates:
+        camera = Camera.of(settings, SecretBox(vault), engine, launch.token)
     home = Home(
         beat_url=launch.control_url,
         token=launch.token,
@@ -59,8 +66,9 @@ async def main(launch: Launch) -> None:
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
     auditor = Auditor(settings, store)
     config = uvicorn.Config(
-        application(controller, auditor, launch.token), host=settings.replica_host, port=launch.control_port, ws="none",
-        lifespan="off", access_log=False, log_config=None, timeout_keep_alive=60,
+        application(controller, auditor, Identities(store, camera), launch.token),
+        host=settings.replica_host, port=launch.control_port, ws="none", lifespan="off",
+        access_log=False, log_config=None, timeout_keep_alive=60,
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())

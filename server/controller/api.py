@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.beat import Beat
 from server.controller.audit import Auditor
+from server.controller.identities import Identities, read_used
 from server.controller.loop import KIND, Controller
 from server.controller.meter import measured
 from server.errors import HearthError, NotFound, NotReady, Throttled
@@ -22,23 +23,32 @@ from server.errors import HearthError, NotFound, NotReady, Throttled
 class Api:
     """Handlers over one `Controller`."""
 
-    def __init__(self, controller: Controller, auditor: Auditor) -> None:
+    def __init__(self, controller: Controller, auditor: Auditor, identities: Identities) -> None:
         self.controller = controller
         self.auditor = auditor
+        self.identities = identities
 
     async def beats(self, request: Request) -> Response:
         """A replica's beat, what it measured, and which calls the audit log is to have. The answer says whether
-        requests may still be routed to it, and whether the measurements are kept."""
+        requests may still be routed to it, whether the measurements are kept, and the version of the identities that
+        it must decide by (null: nobody is asked)."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
             points = measured(beat, message["periods"])
+            used = read_used(message["keys_used"])
             self.auditor.hear(beat, message["calls"])
         except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
         kept = await self.controller.meter.keep(beat.endpoint, points) if points else True
-        return JSONResponse({"routed": self.controller.routed(beat.replica_id), "kept": kept})
+        await self.identities.note_used(used)
+        routed, version = self.controller.routed(beat.replica_id), await self.identities.version()
+        return JSONResponse({"routed": routed, "kept": kept, "identities": version})
+
+    async def snapshot(self, _request: Request) -> Response:
+        """All identities, for a replica whose own are not of the version that a beat's answer names."""
+        return JSONResponse((await self.identities.snapshot()).to_wire())
 
     async def wake(self, request: Request) -> Response:
         """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``."""
@@ -84,13 +94,14 @@ class Api:
         )
 
 
-def application(controller: Controller, auditor: Auditor, token: str) -> ASGIApp:
-    api = Api(controller, auditor)
+def application(controller: Controller, auditor: Auditor, identities: Identities, token: str) -> ASGIApp:
+    api = Api(controller, auditor, identities)
     app = Starlette(
         routes=[
             Route("/beats", api.beats, methods=["POST"]),
             Route("/wake/{endpoint}", api.wake, methods=["POST"]),
             Route("/state", api.state),
+            Route("/identities", api.snapshot),
         ],
         exception_handlers={HearthError: _refuse},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -157,7 +158,8 @@ class Controller:
             case Deploy(spec, variant):
                 name = app_name(spec, variant)
                 log.info("deploying", endpoint=spec.name, variant=variant.name, revision=variant.revision)
-                await self._bounded(cluster.deploy, spec, variant, self.home, name)
+                home = replace(self.home, region=resource.region)
+                await self._bounded(cluster.deploy, spec, variant, home, name)
                 if name not in apps:
                     self._tried[name] = _tried_again(self._tried.get(name), resource.generation)
                 self._scaled[name] = variant.scaling

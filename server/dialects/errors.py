@@ -28,6 +28,7 @@ from server.errors import (
     PromptTooLong,
     RequestTimeout,
     Throttled,
+    Unauthenticated,
     Unavailable,
     UnsupportedMedia,
 )
@@ -53,6 +54,7 @@ _OPENAI_TYPES: tuple[tuple[type[HearthError], str], ...] = (
     (Throttled, "rate_limit_error"),
     (NotReady, "service_unavailable_error"),
     (Unavailable, "service_unavailable_error"),
+    (Unauthenticated, "invalid_request_error"),
     (Forbidden, "permission_error"),
     (NotFound, "invalid_request_error"),
     (RequestTimeout, "invalid_request_error"),
@@ -64,6 +66,8 @@ _CONTAINER_TYPES: tuple[tuple[type[HearthError], str], ...] = (
     (Throttled, "overloaded"),
     (NotReady, "unhealthy"),
     (Unavailable, "unhealthy"),
+    (Unauthenticated, "unauthorized"),
+    (Forbidden, "forbidden"),
     (BadRequest, "validation"),
     (NotFound, "validation"),
     (HearthError, "generation"),
@@ -108,8 +112,10 @@ def payload_error(exc: HearthError, route: Route, identity: Identity, request_id
 
 def runtime_error(exc: HearthError, request_id: str) -> Response:
     """AWS rest-json, as SageMaker Runtime."""
-    code = _first(_RUNTIME_CODES, exc)
+    code = exc.code if isinstance(exc, Unauthenticated) else _first(_RUNTIME_CODES, exc)
     status = error_status(code) or exc.status
+    if isinstance(exc, Unauthenticated):
+        status = 403 if exc.status == Unauthenticated.status else exc.status
     if isinstance(exc, BodyTooLarge | RequestTimeout | UnsupportedMedia):
         status = exc.status
     if isinstance(exc, NotFound) and exc.field != ENDPOINT_FIELD:
@@ -148,15 +154,17 @@ def container_error(exc: HearthError) -> Response:
 
 
 def openai_error(exc: HearthError) -> Response:
-    code: str | None = None
-    if isinstance(exc, PromptTooLong):
+    code, status = None, exc.status
+    if isinstance(exc, Unauthenticated):
+        code, status = "invalid_api_key", Unauthenticated.status
+    elif isinstance(exc, PromptTooLong):
         code = "context_length_exceeded"
     elif isinstance(exc, NotFound):
         code = "model_not_found" if exc.field in ("model", ENDPOINT_FIELD) else "not_found"
     elif isinstance(exc, Throttled):
         code = "rate_limit_exceeded"
     error = {"message": exc.message, "type": _first(_OPENAI_TYPES, exc), "param": exc.field, "code": code}
-    return JSONResponse({"error": error}, exc.status, _retry(exc))
+    return JSONResponse({"error": error}, status, _retry(exc))
 
 
 def stream_failure(exc: HearthError, *, timed_out: bool = False) -> bytes:

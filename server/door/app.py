@@ -17,45 +17,64 @@ from starlette.types import Receive, Scope, Send
 from server.audit.keeper import Keeper
 from server.audit.log import AuditLog
 from server.control.audit import ControlAudit
-from server.control.dispatch import Dispatcher
+from server.control.authorization import Authorizer
+from server.control.dispatch import Dispatcher, anyone
 from server.control.instances import Machine
+from server.door.asking import asking
 from server.door.audit import HearthAudit, ObjectsAudit
 from server.door.aws import AwsApi
 from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
 from server.door.events import EventsApi
 from server.door.forward import Forwarder
+from server.door.keeper import Doorkeeper
 from server.door.listing import Models
+from server.door.objects import ObjectGate
 from server.door.pages import ready_page
 from server.door.refusal import refusal
 from server.door.scrape import Scraper
 from server.door.wake import Waker, finder
 from server.errors import BadRequest, HearthError, NotFound
+from server.identity.authority import Authority
+from server.identity.judge import Judge
+from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
 from server.objects.app import ObjectsApp
 from server.objects.app import application as object_store
 from server.objects.request import is_object_request
 from server.store.store import THREADS, Store
+from server.vault.secret_box import SecretBox
 from server.vault.vault import Vault
 
 
 class Door:
     """Hands S3's requests, which may have any path, to the object store, and all others to the routes."""
 
-    def __init__(self, routes: Starlette, objects: ObjectsApp) -> None:
+    def __init__(self, routes: Starlette, objects: ObjectsApp, keeper: Doorkeeper | None) -> None:
         self.routes = routes
         self.objects = objects
+        self._keeper = keeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.objects if is_object_request(scope, self.objects.hosts) else self.routes
-        await app(scope, receive, send)
+        if not is_object_request(scope, self.objects.hosts):
+            await self.routes(scope, receive, send)
+            return
+        try:
+            if self._keeper is not None:
+                await self._keeper.fresh()
+        except HearthError as error:
+            await refusal(error, scope["path"], "")(scope, receive, send)
+            return
+        await self.objects(scope, receive, send)
 
 
 def application(launch: Launch, store: Store) -> Door:
     settings = launch.settings
     control = ControlClient(launch.control_url, launch.token)
     forwarder = Forwarder(edge_config(settings).internal_socket, read_timeout_s=3600.0)
-    waker = Waker(settings, finder(store, settings.account), control, forwarder)
+    vault = Vault(store.engine, settings.master_keys)
+    keeper = _keeper(launch, store, vault) if settings.authenticates else None
+    waker = Waker(settings, finder(store, settings.account), control, forwarder, keeper)
     scraper = Scraper(control, edge_config(settings).internal_socket)
 
     async def home(request: Request) -> Response:
@@ -73,10 +92,11 @@ def application(launch: Launch, store: Store) -> Door:
         return JSONResponse({"status": "ok"})
 
     machine = Machine.here(settings.reserve_instances)
-    vault = Vault(store.engine, settings.master_keys)
     audit = AuditLog(store.engine, Keeper(settings.state_dir))
-    objects = object_store(settings, observe=ObjectsAudit(audit, settings).observe, vault=vault)
-    dispatcher = Dispatcher(observe=ControlAudit(audit, settings.audit_data_share).observe)
+    gate = None if keeper is None else ObjectGate(keeper, settings.account)
+    objects = object_store(settings, gate, ObjectsAudit(audit, settings).observe, vault)
+    authorize = anyone if keeper is None else Authorizer(keeper.judge)
+    dispatcher = Dispatcher(authorize, ControlAudit(audit, settings.audit_data_share).observe)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -91,20 +111,26 @@ def application(launch: Launch, store: Store) -> Door:
 
     routes = Starlette(
         routes=[
-            Route("/", home),
-            *AwsApi(store, machine, dispatcher, logs=settings.log_dir, vault=vault).routes(),
+            *AwsApi(store, machine, dispatcher, logs=settings.log_dir, vault=vault, keeper=keeper).routes(),
             Route("/ping", ping),
-            Route("/metrics", metrics),
-            *Models(store).routes(),
-            *EndpointsApi(store, control, HearthAudit(audit, settings)).routes(),
-            *EventsApi(store).routes(),
+            *asking(
+                [Route("/", home), Route("/metrics", metrics), *Models(store).routes(), *EventsApi(store).routes()],
+                keeper,
+            ),
+            *EndpointsApi(store, control, HearthAudit(audit, settings), keeper).routes(),
             Mount("/endpoints", waker),
             Mount("/v1", waker),
         ],
         exception_handlers={HearthError: refuse, HTTPException: refuse_route, Exception: fail},
         lifespan=lifespan,
     )
-    return Door(routes, objects)
+    return Door(routes, objects, keeper)
+
+
+def _keeper(launch: Launch, store: Store, vault: Vault) -> Doorkeeper:
+    settings = launch.settings
+    camera = Camera.of(settings, SecretBox(vault), store.engine, launch.token)
+    return Doorkeeper(Authority(), Judge(), camera, settings.account, settings.region)
 
 
 async def refuse(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from server.audit.redaction import message_without, redact
 from server.audit.touched import touched
 from server.control.audit import reads
 from server.control.scope import scope
-from server.errors import HearthError, Unavailable
+from server.errors import HearthError, Unauthenticated, Unavailable
 from server.identity.principal import Principal, root
 from server.objects.errors import ObjectError
 from server.objects.observing import Seen
@@ -124,7 +124,7 @@ class HearthAudit:
             account=settings.account,
             region=settings.region,
             read_only=False,
-            caller=root(settings.account),
+            caller=None if isinstance(error, Unauthenticated) else _caller(request) or root(settings.account),
             address=request.headers.get("x-forwarded-for", ""),
             user_agent=request.headers.get("user-agent", ""),
             request_id=request.headers.get("x-request-id", ""),
@@ -133,6 +133,12 @@ class HearthAudit:
             error_message=None if message is None else message_without(message, body, kept),
             resources=[Named(arn, "AWS::SageMaker::Endpoint")],
         )
+
+
+def _caller(request: Request) -> Principal | None:
+    """None: nobody was asked, or nobody was known."""
+    found = getattr(request.state, "caller", None)
+    return found if isinstance(found, Principal) else None
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
@@ -21,6 +22,7 @@ from server.control.reply import Reply
 from server.control.scope import Scope, scope
 from server.control.service import Service
 from server.control.services import SERVICES, by_query, by_target
+from server.door.keeper import Doorkeeper
 from server.errors import BadRequest, BodyTooLarge, HearthError, RequestTimeout, UnknownOperation
 from server.store.store import Store
 from server.vault.vault import Vault
@@ -43,10 +45,12 @@ class AwsApi:
         *,
         logs: Path | None = None,
         vault: Vault | None = None,
+        keeper: Doorkeeper | None = None,
     ) -> None:
         self._store = store
         self._machine = machine
         self._dispatcher = dispatcher or Dispatcher()
+        self._keeper = keeper
         self._logs = logs
         self._vault = vault
 
@@ -68,6 +72,12 @@ class AwsApi:
             return self._refuse(context, wire, late)
         except HearthError as error:
             return self._refuse(context, wire, error)
+        if self._keeper is not None:
+            try:
+                caller = await self._keeper.caller(request.scope, body, (service.signing_name,))
+            except HearthError as error:
+                return _response(self._dispatcher.refuse(context, service, operation, wire, error))
+            context = replace(context, caller=caller)
         return _response(await asyncio.to_thread(self._dispatcher.call, context, service, operation, wire, body))
 
     def _context(self, request: Request, signed: Scope | None) -> Context:

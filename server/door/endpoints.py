@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.control import endpoints
+from server.door.asking import Handler, asked
 from server.door.audit import HearthAudit
 from server.door.control_client import ControlClient
+from server.door.keeper import Doorkeeper
 from server.errors import BadRequest
 from server.spec import EndpointSpec
 from server.store.store import Resource, Store
@@ -21,19 +23,27 @@ from server.store.store import Resource, Store
 class EndpointsApi:
     """`/hearth/endpoints`: list, describe, deploy, delete; `/hearth/state`: replicas as they are now."""
 
-    def __init__(self, store: Store, control: ControlClient, audit: HearthAudit) -> None:
+    def __init__(
+        self, store: Store, control: ControlClient, audit: HearthAudit, keeper: Doorkeeper | None = None
+    ) -> None:
         self._store = store
         self._audit = audit
         self._control = control
+        self._keeper = keeper
 
     def routes(self) -> list[Route]:
         return [
-            Route("/hearth/endpoints", self.list),
-            Route("/hearth/endpoints/{name}", self.describe),
-            Route("/hearth/endpoints/{name}", self._audit.watch("DeployEndpoint", self.deploy), methods=["PUT"]),
-            Route("/hearth/endpoints/{name}", self._audit.watch("DeleteEndpoint", self.delete), methods=["DELETE"]),
-            Route("/hearth/state", self.state),
+            self._route("GET", "/hearth/endpoints", self.list),
+            self._route("GET", "/hearth/endpoints/{name}", self.describe),
+            self._route("PUT", "/hearth/endpoints/{name}", self.deploy, "DeployEndpoint"),
+            self._route("DELETE", "/hearth/endpoints/{name}", self.delete, "DeleteEndpoint"),
+            self._route("GET", "/hearth/state", self.state),
         ]
+
+    def _route(self, method: str, path: str, handler: Handler, event: str = "") -> Route:
+        """Asks who calls; the audit log has every call of `event`, refused ones too."""
+        found = asked(self._keeper, method, path, handler)
+        return Route(path, self._audit.watch(event, found) if event else found, methods=[method])
 
     async def list(self, _request: Request) -> Response:
         found = await asyncio.to_thread(endpoints.find, self._store)

@@ -70,7 +70,7 @@ class Forwarder:
 
         Raises Unavailable when the edge or the replica broke off before it answered.
         """
-        headers = [(k, v) for k, v in request.headers if k.lower() not in HOP_BY_HOP and k.lower() != b"host"]
+        headers = [(k, v) for k, v in request.headers if k.lower() not in HOP_BY_HOP]
         headers.append((b"x-hearth-endpoint", request.endpoint.encode()))
         outgoing = self._client.build_request(
             request.method, httpx.URL("http://edge" + request.target), headers=headers, content=request.body

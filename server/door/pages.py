@@ -16,23 +16,28 @@ def ready_page(settings: Settings, store: Store) -> str:
     rows = "".join(_row(resource) for resource in endpoints.find(store))
     blocks = "".join(
         f"<h2>{html.escape(title)}</h2><pre>{html.escape(text)}</pre>"
-        for title, text in snippets(settings.url, endpoints.find(store)).items()
+        for title, text in snippets(settings, endpoints.find(store)).items()
     )
     return _PAGE.format(rows=rows or "<tr><td colspan=3>none yet</td></tr>", blocks=blocks)
 
 
-def snippets(url: str, found: list[Resource]) -> dict[str, str]:
+def snippets(settings: Settings, found: list[Resource]) -> dict[str, str]:
     """Lines to copy for curl, openai and boto3, for the first endpoint that generates text."""
+    url, asks = settings.url, settings.authenticates
     name = next((r.name for r in found if _generates(r)), "my-llm-endpoint")
     body = json.dumps({"inputs": "def fibonacci(n):", "parameters": {"max_new_tokens": 64, "temperature": 0.7}})
+    key = 'os.environ["HEARTH_API_KEY"]' if asks else '"any"'
+    signed = "" if asks else ',\n                       aws_access_key_id="any", aws_secret_access_key="any"'
     return {
-        "curl": f"curl {url}/endpoints/{name}/invocations \\\n  -H 'content-type: application/json' \\\n  -d '{body}'",
-        "openai": "from openai import OpenAI\n\n"
-        f'client = OpenAI(base_url="{url}/v1", api_key="any")\n'
+        "curl": f"curl {url}/endpoints/{name}/invocations \\\n"
+        + ('  -H "authorization: Bearer $HEARTH_API_KEY" \\\n' if asks else "")
+        + f"  -H 'content-type: application/json' \\\n  -d '{body}'",
+        "openai": ("import os\n" if asks else "")
+        + "from openai import OpenAI\n\n"
+        + f'client = OpenAI(base_url="{url}/v1", api_key={key})\n'
         f'print(client.completions.create(model="{name}", prompt="def fibonacci(n):", max_tokens=64).choices[0].text)',
         "boto3": "import boto3, json\n\n"
-        f'runtime = boto3.client("sagemaker-runtime", endpoint_url="{url}", region_name="us-east-1",\n'
-        '                       aws_access_key_id="any", aws_secret_access_key="any")\n'
+        f'runtime = boto3.client("sagemaker-runtime", endpoint_url="{url}", region_name="us-east-1"{signed})\n'
         f'answer = runtime.invoke_endpoint(EndpointName="{name}", ContentType="application/json",\n'
         '                                 Body=json.dumps({"inputs": "def fibonacci(n):"}))\n'
         'print(answer["Body"].read().decode())',

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers as HeaderView
 from starlette.requests import ClientDisconnect, Request
@@ -16,8 +17,10 @@ from server.dialects.documents import parse_object
 from server.dialects.errors import ENDPOINT_FIELD
 from server.door.control_client import ControlClient
 from server.door.forward import Answer, Forwardable, Forwarder
+from server.door.keeper import Doorkeeper
 from server.door.refusal import refusal
 from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotReady, RequestTimeout, Throttled
+from server.identity.authority import Claim
 from server.settings import Settings
 from server.spec import EndpointSpec
 from server.store.store import Store
@@ -28,28 +31,42 @@ BODY_TIMEOUT_S = 30.0
 JSON_DEPTH = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An endpoint, and its ARN."""
+
+    spec: EndpointSpec
+    arn: str
+
+
 class Waker:
     """An ASGI application: finds the endpoint, waits for it, forwards, streams the answer back."""
 
     def __init__(
         self,
         settings: Settings,
-        find: Callable[[str], EndpointSpec],
+        find: Callable[[str], Found],
         control: ControlClient,
         forwarder: Forwarder,
+        keeper: Doorkeeper | None = None,
     ) -> None:
         self._settings = settings
         self._find = find
         self._control = control
         self._forwarder = forwarder
+        self._keeper = keeper
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         held = 0
         try:
-            spec, body = await self._read(request)
+            claim = None if self._keeper is None else await self._keeper.claim(scope)
+            found, body = await self._read(request)
+            spec = found.spec
             held = len(body)
+            if self._keeper is not None and claim is not None:
+                self._admit(self._keeper, claim, scope, found.arn, body)
             self._hold(held)
             answer = await self._unless_gone(receive, self._answer(_forwardable(request, spec.name, body)))
         except HearthError as error:
@@ -64,20 +81,27 @@ class Waker:
         finally:
             await answer.close()
 
-    async def _read(self, request: Request) -> tuple[EndpointSpec, bytes]:
+    async def _read(self, request: Request) -> tuple[Found, bytes]:
         """The endpoint the request is for, and its body."""
         parts = request.url.path.split("/")
         if parts[1] == "endpoints" and len(parts) > 2:
-            spec = await asyncio.to_thread(self._find, parts[2])
-            return spec, await _body(request, _limit(spec))
+            found = await asyncio.to_thread(self._find, parts[2])
+            return found, await _body(request, _limit(found.spec))
         body = await _body(request, self._largest)
         model = parse_object(body, JSON_DEPTH).get("model")
         if not isinstance(model, str) or not model:
             raise BadRequest("Give `model`: the name of an endpoint.", field="model")
-        spec = await asyncio.to_thread(self._find, model)
-        if len(body) > _limit(spec):
-            raise BodyTooLarge(f"The body is larger than {_limit(spec)} bytes.")
-        return spec, body
+        found = await asyncio.to_thread(self._find, model)
+        if len(body) > _limit(found.spec):
+            raise BodyTooLarge(f"The body is larger than {_limit(found.spec)} bytes.")
+        return found, body
+
+    def _admit(self, keeper: Doorkeeper, claim: Claim, scope: Scope, arn: str, body: bytes) -> None:
+        """Nobody wakes an endpoint who may not call it; the replica asks again. Raises Unauthenticated, Forbidden."""
+        caller = keeper.authority.prove(claim, body)
+        streams = scope["path"].endswith("/invocations-response-stream")
+        action = "InvokeEndpointWithResponseStream" if streams else "InvokeEndpoint"
+        keeper.check(caller, scope, f"sagemaker:{action}", arn)
 
     @property
     def _largest(self) -> int:
@@ -172,16 +196,16 @@ def _request_id(scope: Scope) -> str:
     return HeaderView(scope=scope).get("x-request-id", "")
 
 
-def finder(store: Store, account: str) -> Callable[[str], EndpointSpec]:
+def finder(store: Store, account: str) -> Callable[[str], Found]:
     """Looks endpoints up by name. Raises NotFound in SageMaker's words."""
 
-    def find(name: str) -> EndpointSpec:
+    def find(name: str) -> Found:
         try:
             resource = store.get("Endpoint", name)
         except NotFound:
             raise NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD) from None
         if resource.status == "Deleting":
             raise NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD)
-        return EndpointSpec.model_validate(resource.document)
+        return Found(EndpointSpec.model_validate(resource.document), resource.arn)
 
     return find

@@ -163,10 +163,6 @@ def _public(config: EdgeConfig, default_endpoint: str | None) -> str:
             f"\n  http-request set-path /endpoints/{default_endpoint}%[path]"
             " if { path /invocations /invocations-response-stream }"
         )
-    keyed = ""
-    if config.key_sha256 is not None:
-        known = f"req.fhdr(authorization),sha2(256),hex -m str -i {quoted(config.key_sha256)}"
-        keyed = f"\n  http-request deny deny_status 401 unless {{ path /ping }} or {{ {known} }}"
     return f"""\
 frontend public
   bind {quoted(config.bind)} {_tls(config)}proto h1
@@ -182,7 +178,7 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
   http-request set-header x-forwarded-for %[src]
   http-request set-header x-forwarded-proto {"http" if config.certificate is None else "https"}
   http-after-response set-header x-request-id %[var(txn.request)] if {{ var(txn.request) -m found }}
-  http-after-response del-header x-hearth-no-server{keyed}{rewrite}
+  http-after-response del-header x-hearth-no-server{rewrite}
   acl replica_path path -m reg {REPLICA_PATHS}
   acl model_path path_beg /v1/
   http-request wait-for-body time {_ms(config.timeouts.body)} if METH_POST replica_path or METH_POST model_path

@@ -9,7 +9,6 @@ import json
 
 _ERRORS = {
     400: ("ValidationError", "bad_request", "The request is not valid HTTP, or its headers are too large."),
-    401: ("AccessDeniedException", "authentication_error", "Send the API key: `Authorization: Bearer KEY`."),
     408: ("RequestTimeout", "request_timeout", "The request did not arrive in time."),
     500: ("InternalFailure", "internal_error", "The edge could not handle the request."),
     502: ("ServiceUnavailable", "service_unavailable", "The replica broke off before it answered. Try again."),

@@ -139,8 +139,6 @@ class EdgeConfig:
     buffer_bytes: int = 64 * 1024
     """A JSON body whose `model` lies beyond this goes to the door."""
     max_connections: int = 4096
-    key_sha256: str | None = None
-    """Hex SHA-256 of the `Authorization` header that clients must send; None: nothing is asked for."""
     certificate: Path | None = None
     """Certificate, chain and key in one file; None: plain HTTP."""
     client_authority: Path | None = None

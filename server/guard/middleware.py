@@ -1,7 +1,8 @@
 """The guard: what every request passes before a dialect sees it, and every answer on its way out.
 
-In order: request id, admission (bounded in-flight count), the body (bounded in size, time and depth), the
-bounds on what it asks for, then the application under a deadline, cut off when its client leaves.
+In order: request id, admission (bounded in-flight count), who claims to call, the body (bounded in size, time and
+depth), whether it is them and they may, the bounds on what it asks for, then the application under a deadline, cut off
+when its client leaves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from server.dialects.paths import OPENAI_PATHS, Kind, Route, route_of
 from server.dialects.runtime import JSON_TYPES
 from server.errors import HearthError, ModelFailed, RequestTimeout, Throttled, UnsupportedMedia
 from server.guard.exchange import Cut, Exchange
+from server.guard.gate import Gate
 from server.guard.limits import check_document, check_model
 from server.guard.metrics import Finished, Metrics
 from server.spec import Limits
@@ -41,17 +43,18 @@ class Guard:
     """ASGI middleware around a replica's dialects."""
 
     def __init__(
-        self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, *, opaque: bool = False,
-        sampled: Sampled | None = None,
+        self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, gate: Gate | None = None,
+        *, opaque: bool = False, sampled: Sampled | None = None,
     ) -> None:  # fmt: skip
-        """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `sampled`
-        takes the calls that the audit log is to have."""
+        """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `gate` None:
+        nobody is asked who they are. `sampled` takes the calls that the audit log is to have."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
         self._app = app
         self._identity = identity
         self._limits = limits
+        self._gate = gate
         self._opaque = opaque
         self._metrics = metrics
         self._sampled = sampled
@@ -110,10 +113,16 @@ class Guard:
         """The body, checked; None when the request was refused."""
         route, scope, limits = exchange.route, exchange.scope, self._limits
         exchange.allow(limits.body_timeout_s, Cut.BODY_TIMEOUT)
+        reason = "identity"
         try:
+            claim = None if self._gate is None else self._gate.claim(scope)
+            reason = "body"
             body = await read_body(exchange.receive, limits.max_body_bytes)
+            reason = "identity"
+            if self._gate is not None and claim is not None:
+                exchange.caller = self._gate.admit(claim, route, scope, body)
         except HearthError as error:
-            await self._refuse(exchange, error, "body")
+            await self._refuse(exchange, error, reason)
             return None
         try:
             self._check(route, scope, body)
@@ -182,6 +191,7 @@ class Guard:
             method=exchange.scope["method"],
             path=exchange.scope["path"][:200],
             status=exchange.status,
+            **({} if exchange.caller is None else {"principal": exchange.caller.arn}),
             ms=round(total * 1e3, 3),
             bytes_in=exchange.bytes_in,
             bytes_out=exchange.bytes_out,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from server.errors import HearthError
+from server.errors import Unauthenticated
 
 
 class Reason(StrEnum):
@@ -82,7 +82,7 @@ CODES: Mapping[Reason, Mapping[Family, tuple[str, int]]] = {
 """Code and HTTP status."""
 
 
-class SignatureRefused(HearthError):
+class SignatureRefused(Unauthenticated):
     """`code` and `status` are a JSON service's; `said` has the others'.
 
     `details` are what S3 puts beside its message, e.g. ``StringToSign``.

@@ -118,9 +118,11 @@ class ObjectsApp:
         seen.operation = operation
         seen.params = params = read_parameters(operation, request)
         if has_streaming_body(operation):
+            self._gate.permit(caller, request, operation.name, ())
             result = await self._uploaded(operation, params, promise(_vouched(request.headers, caller)), caller, inflow)
         else:
             params.update(await self._document(operation, request, caller, inflow))
+            self._gate.permit(caller, request, operation.name, _keys(params))
             result = await self._run(lambda: self.storage.call(operation, params, None))
         try:
             await self._observe(seen)
@@ -171,6 +173,11 @@ class ObjectsApp:
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _keys(params: Params) -> list[tuple[str, bool]]:
+    """The keys that DeleteObjects names, and whether by version."""
+    return [(each["Key"], bool(each.get("VersionId"))) for each in (params.get("Delete") or {}).get("Objects", ())]
 
 
 def _vouched(headers: Mapping[str, str], caller: Caller) -> Mapping[str, str]:

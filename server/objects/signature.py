@@ -8,7 +8,7 @@ either.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -34,9 +34,19 @@ class Caller:
     """Verifies the chunks of a signed aws-chunked body; None: their signatures are not verified."""
 
 
+Keys = Iterable[tuple[str, bool]]
+"""Keys that a body names, and whether by version."""
+
+
 class Gate(Protocol):
+    """Called on the event loop."""
+
     def admit(self, request: Request) -> Caller:
-        """The caller of `request`. Called on the event loop. Raises ObjectError."""
+        """The caller of `request`. Raises ObjectError."""
+        ...
+
+    def permit(self, caller: Caller, request: Request, operation: str, keys: Keys) -> None:
+        """Asked before `operation`, which S3's model calls so, runs. Raises ObjectError."""
         ...
 
 
@@ -63,6 +73,9 @@ class LooseGate:
         if authorization.startswith("AWS "):
             return Caller(authorization[4:].partition(":")[0])
         raise ObjectError("AccessDenied", "Access Denied: the request is not signed.")
+
+    def permit(self, caller: Caller, request: Request, operation: str, keys: Keys) -> None:
+        """Everyone may do everything."""
 
     def _presigned(self, request: Request) -> Caller:
         query = request.query

@@ -19,8 +19,11 @@ from server.audit.sampling import Sampled
 from server.beat import Beat, Phase
 from server.dialects.application import dialect_app
 from server.dialects.identity import Identity
+from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
+from server.identity.authority import Authority
+from server.identity.judge import Judge
 from server.replicas import runtimes, usage
 from server.replicas.artifacts import Artifacts
 from server.replicas.heart import Heart
@@ -60,8 +63,16 @@ class Replica:
         self.listener = Listener()
         self.watching: asyncio.Task[None] | None = None
         self.metrics = Metrics(plan.endpoint, plan.variant.name)
+        self.identity = Identity(
+            endpoint=plan.endpoint,
+            variant=plan.variant.name,
+            replica_id=self.replica_id,
+            account=plan.home.account,
+            region=plan.home.region,
+        )
+        self.gate = Gate(Authority(), Judge(), self.identity)
         self.sampled = Sampled(plan.home.audit_data_share)
-        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled)
+        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled, self.gate)
         try:
             await self._start()
         except BaseException as error:
@@ -75,15 +86,12 @@ class Replica:
         artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
         runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant, artifacts))
         self.runtime = runtime
-        identity = Identity(
-            endpoint=plan.endpoint,
-            variant=plan.variant.name,
-            replica_id=self.replica_id,
-            account=plan.home.account,
-        )
-        app = dialect_app(runtime.engines, identity, plan.variant.limits, runtime.alive)
+        app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
-        self.guard = Guard(app, identity, plan.variant.limits, self.metrics, opaque=opaque, sampled=self.sampled)
+        self.guard = Guard(
+            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled
+        )
+        await self.heart.know()
         self.port = await self.listener.serve(self.guard, plan.home.bind_host)
         self.phase, self.detail = "ready", ""
         self.watching = asyncio.create_task(usage.watch(self.metrics.periods))

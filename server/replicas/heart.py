@@ -11,21 +11,27 @@ import structlog
 
 from server.audit.sampling import Sampled
 from server.beat import INTERVAL_S, Beat
+from server.guard.gate import Gate
+from server.identity.snapshot import Snapshot
 from server.metrics.periods import Periods
 from server.replicas.plan import Home
 
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT_S = 2.0
+SNAPSHOT_TIMEOUT_S = 10.0
 
 
 class Heart:
     """Posts `read()` to the controller, with what was measured since and the calls that the audit log is to have. A
     controller that does not answer is tried again at the next beat."""
 
-    def __init__(self, home: Home, read: Callable[[], Beat], periods: Periods, sampled: Sampled) -> None:
+    def __init__(
+        self, home: Home, read: Callable[[], Beat], periods: Periods, sampled: Sampled, gate: Gate
+    ) -> None:
         self._home = home
         self._read = read
+        self._gate = gate
         self._periods = periods
         self._sampled = sampled
         self._wanted = asyncio.Event()
@@ -52,6 +58,7 @@ class Heart:
             "beat": self._read().to_wire(),
             "periods": periods,
             "calls": {"sampled": [each.to_wire() for each in calls], "dropped": dropped},
+            "keys_used": self._gate.authority.take_used(),
         }
         try:
             reply = await self._client.post("/beats", json=message)
@@ -62,9 +69,29 @@ class Heart:
                 raise
             log.warning("beat not delivered", error=str(error) or type(error).__name__)
             return True
+        await self._learn(answer["identities"])
         if answer["kept"]:
             self._periods.delivered(periods)
         return bool(answer["routed"])
+
+    async def know(self) -> None:
+        """Returns once the controller has said who may call this replica."""
+        while self._gate.required is None:
+            await self.say()
+            if self._gate.required is None:
+                await asyncio.sleep(INTERVAL_S)
+
+    async def _learn(self, version: int | None) -> None:
+        """Sees to it that the gate decides by the identities of `version`; None: nobody is asked."""
+        if version is not None and version != self._gate.authority.version:
+            try:
+                reply = await self._client.get("/identities", timeout=SNAPSHOT_TIMEOUT_S)
+                snapshot = Snapshot.from_wire(reply.raise_for_status().json())
+            except httpx.HTTPError as error:
+                log.warning("identities not fetched", error=str(error) or type(error).__name__)
+                return
+            self._gate.authority.load(snapshot)
+        self._gate.required = version is not None
 
     async def stop(self) -> None:
         self._task.cancel()

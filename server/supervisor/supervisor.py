@@ -17,6 +17,7 @@ from server.control import endpoints
 from server.edge import process as edge
 from server.edge.tls import Certificate, TlsError, check_authority
 from server.errors import Conflict
+from server.identity.first_key import first_key
 from server.launch import Launch, edge_config
 from server.settings import Settings
 from server.store.migrate import migrate
@@ -24,6 +25,8 @@ from server.store.store import Store, connect
 from server.supervisor.process import Child, PidFile, spawn
 from server.supervisor.ray_head import RayHead, free_port, is_free
 from server.supervisor.rotation import rotate
+from server.vault.secret_box import SecretBox
+from server.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +87,18 @@ class Supervisor:
         database = connect(self.settings.database)
         migrate(database)
         store = Store(database, self.settings.account, self.settings.region)
+        self._first_key(store)
         for spec in self.settings.endpoints:
             self._declare(store, spec.name, lambda spec=spec: endpoints.deploy(store, spec))  # type: ignore[misc]
         database.dispose()
+
+    def _first_key(self, store: Store) -> None:
+        """Raises VaultLocked."""
+        if not self.settings.authenticates or self.settings.api_key is not None:
+            return
+        box = SecretBox(Vault(store.engine, self.settings.master_keys))
+        if (path := first_key(store, box, self.settings.state_dir)) is not None:
+            self._say(f"the root's access key is in {path}: make users and keys with it, then keep it away")
 
     def _declare(self, store: Store, name: str, declare: Callable[[], object]) -> None:
         try:

@@ -20,6 +20,7 @@ from server.control.instances import Machine
 from server.door.aws import AwsApi
 from server.store.migrate import migrate
 from server.store.store import Store, connect
+from server.vault.vault import Vault
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 SESSION = boto3.Session()
@@ -46,13 +47,16 @@ def store(tmp_path: Path, migrated: Path) -> Iterator[Store]:
 
 
 class Shifting:
-    """Hands calls to the store of the test that runs, so that one server serves a module."""
+    """Hands calls to the store, or the vault, of the test that runs, so that one server serves a module."""
 
     def __init__(self) -> None:
-        self.store: Store | None = None
+        self.store: Store | Vault | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
+
+
+VAULT = Shifting()
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +69,7 @@ def log_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def listening(log_dir: Path) -> Iterator[tuple[str, Shifting]]:
     """The address of a running control plane, and the seam to put a store behind it."""
     shifting = Shifting()
-    app = Starlette(routes=AwsApi(shifting, Machine(), logs=log_dir).routes())  # type: ignore[arg-type]
+    app = Starlette(routes=AwsApi(shifting, Machine(), vault=VAULT, logs=log_dir).routes())  # type: ignore[arg-type]
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no delay for TCP by name
     bound.bind(("127.0.0.1", 0))
     bound.listen()
@@ -78,8 +82,9 @@ def listening(log_dir: Path) -> Iterator[tuple[str, Shifting]]:
 
 
 @pytest.fixture
-def address(listening: tuple[str, Shifting], store: Store) -> str:
+def address(listening: tuple[str, Shifting], store: Store, tmp_path: Path) -> str:
     listening[1].store = store
+    VAULT.store = Vault(store.engine, tmp_path / "master.json")
     return listening[0]
 
 

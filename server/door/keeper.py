@@ -1,0 +1,88 @@
+"""Who sends what comes to the door, and may they? Nobody is asked where there is no keeper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Scope
+
+from server.errors import BadRequest, BodyTooLarge
+from server.identity.authority import Authority, Claim
+from server.identity.bearer import ACTION as CALL_WITH_BEARER
+from server.identity.caller import Caller
+from server.identity.canonical import Sent
+from server.identity.judge import Judge
+from server.identity.policy import context as conditions
+from server.identity.snapshot import Camera
+
+SERVICES = ("sagemaker",)
+"""What requests to the door's own routes have to be signed for."""
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+
+class Doorkeeper:
+    """Decides from identities as they are in the store: a key that is revoked is refused from the next request on."""
+
+    def __init__(self, authority: Authority, judge: Judge, camera: Camera, account: str, region: str) -> None:
+        self.authority = authority
+        self.judge = judge
+        self._camera = camera
+        self._account = account
+        self._region = region
+        self._mutex = asyncio.Lock()
+
+    async def fresh(self) -> None:
+        """Sees to it that the authority has what the store has. Raises SealBroken, VaultLocked."""
+        if await asyncio.to_thread(self._camera.version) == self.authority.version:
+            return
+        async with self._mutex:
+            if await asyncio.to_thread(self._camera.version) != self.authority.version:
+                self.authority.load(await asyncio.to_thread(self._camera.take))
+
+    async def claim(self, scope: Scope, services: Collection[str] = SERVICES) -> Claim:
+        """What can be known before the body is here. Raises Unauthenticated."""
+        await self.fresh()
+        return self.authority.claim(Sent.of(scope), services=services)
+
+    async def caller(self, scope: Scope, body: bytes, services: Collection[str]) -> Caller:
+        """Raises Unauthenticated."""
+        return self.authority.prove(await self.claim(scope, services), body)
+
+    async def admit(self, request: Request, asks: Sequence[tuple[str, str]]) -> None:
+        """Puts the caller into the request's state. Raises Unauthenticated, or Forbidden. The body stays readable."""
+        claim = await self.claim(request.scope)
+        body = b"" if claim.caller is not None else await _body(request)
+        caller = request.state.caller = self.authority.prove(claim, body)
+        name = next(iter(request.path_params.values()), "")
+        for action, kind in asks:
+            self.check(caller, request.scope, action, self.arn(kind, name) if kind else "*")
+
+    def arn(self, kind: str, name: str) -> str:
+        return f"arn:aws:sagemaker:{self._region}:{self._account}:{kind}/{name.lower()}"
+
+    def check(self, caller: Caller, scope: Scope, action: str, resource: str) -> None:
+        """Raises Forbidden."""
+        headers = Headers(scope=scope)
+        facts = {
+            **conditions.of_principal(caller, tags=caller.tags),
+            **conditions.of_request(
+                source_ip=headers.get("x-forwarded-for", ""), secure=headers.get("x-forwarded-proto") == "https",
+                region=self._region, user_agent=headers.get("user-agent", ""),
+            ),
+        }  # fmt: skip
+        needed = (f"sagemaker:{CALL_WITH_BEARER}", action) if caller.bearer else (action,)
+        for each in needed:
+            self.judge.check(caller, self._account, each, resource, facts)
+
+
+async def _body(request: Request) -> bytes:
+    """Of a signed request, which covers it."""
+    size = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or not size.isdigit():
+        raise BadRequest("A signed request needs a Content-Length.")
+    if int(size) > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return await request.body()

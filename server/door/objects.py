@@ -1,0 +1,54 @@
+"""The object store's gate where callers are asked who they are: verified signatures, and IAM's word on each action."""
+
+from __future__ import annotations
+
+from server.door.keeper import Doorkeeper
+from server.errors import Forbidden, Unauthenticated
+from server.identity.object_gate import StrictGate
+from server.identity.policy import context as conditions
+from server.identity.policy.objects import asks
+from server.objects.errors import ObjectError
+from server.objects.request import Request
+from server.objects.signature import Caller, Keys
+
+_TOKEN = "x-amz-security-token"
+
+
+class ObjectGate:
+    """`Doorkeeper.fresh` has to come before a request reaches it."""
+
+    def __init__(self, keeper: Doorkeeper, account: str) -> None:
+        self._keeper = keeper
+        self._authority = keeper.authority
+        self._account = account
+        self._strict = StrictGate(keeper.authority.lookup)
+
+    def admit(self, request: Request) -> Caller:
+        """Raises ObjectError in S3's words."""
+        self._authority.open(request.headers.get(_TOKEN) or request.query.get("X-Amz-Security-Token"))
+        caller = self._strict.admit(request)
+        self._authority.note(caller.access_key, "s3", "")
+        return caller
+
+    def permit(self, caller: Caller, request: Request, operation: str, keys: Keys) -> None:
+        """Raises AccessDenied."""
+        headers = request.headers
+        try:
+            known = self._authority.caller(caller.access_key)
+            facts = {
+                **conditions.of_principal(known, tags=known.tags),
+                **conditions.of_request(
+                    source_ip=headers.get("x-forwarded-for", ""),
+                    secure=headers.get("x-forwarded-proto") == "https", region="",
+                    user_agent=headers.get("user-agent", ""), referer=headers.get("referer", ""),
+                ),
+            }  # fmt: skip
+            for ask in asks(operation, request.bucket, request.key, request.query, headers, keys=keys):
+                for resource in ask.resources:
+                    self._keeper.judge.check(
+                        known, self._account, ask.action, resource, {**facts, **ask.context}
+                    )
+        except Forbidden as error:
+            raise ObjectError("AccessDenied", error.message) from None
+        except Unauthenticated:
+            raise ObjectError("InvalidAccessKeyId") from None

@@ -1,0 +1,38 @@
+"""May this caller do this? The decision of all policies that bind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from server.errors import Forbidden
+from server.identity.caller import Caller
+from server.identity.policy.evaluate import Access, Decisions
+from server.identity.policy.policy import Policy
+from server.identity.policy.refusals import refusal
+
+
+class Judge:
+    """Remembers decisions that no condition has a say in. One for a process."""
+
+    def __init__(self) -> None:
+        self._decisions = Decisions()
+
+    def check(
+        self, caller: Caller, account: str, action: str, resource: str, context: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """`account` owns the resource. Raises Forbidden."""
+        access = Access(caller.arn, account, action, resource, context)
+        # Sessions of one name may be bound differently.
+        place = (caller.version, caller.access_key if caller.session else "")
+        decision = self._decisions.decide(
+            place, access, caller.policies, session_policies=caller.session_policies, boundary=caller.boundary
+        )
+        if not decision.allowed:
+            raise Forbidden(refusal(access, decision))
+
+
+def policies_of(caller: Caller) -> tuple[Policy, ...]:
+    """All that have a say."""
+    bounds = () if caller.boundary is None else (caller.boundary,)
+    return (*caller.policies, *bounds, *(caller.session_policies or ()))
+

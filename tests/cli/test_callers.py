@@ -1,0 +1,74 @@
+"""`hearth users`, `hearth keys` and what `hearth up` refuses to open to the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from server.cli.main import app
+from server.cli.up import CannotStart, check
+from server.identity.directory import Directory
+from server.identity.keys import digest, open_secret
+from server.settings import Settings
+from server.store.store import Store, connect
+from server.vault.secret_box import SecretBox
+from server.vault.vault import Vault
+
+FULL = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
+
+
+def hearth(state: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--state", str(state)], env={"COLUMNS": "200"})
+
+
+def directory(state: Path) -> tuple[Directory, SecretBox]:
+    settings = Settings(state_dir=state)
+    engine = connect(settings.database)
+    return Directory(Store(engine, settings.account, settings.region)), SecretBox(Vault(engine, settings.master_keys))
+
+
+def test_a_user_and_its_access_key(tmp_path: Path) -> None:
+    made = hearth(tmp_path, "users", "create", "ana", "--policy", FULL)
+    assert made.exit_code == 0, made.output
+    key, secret = re.findall(r"= (\S+)", made.output)
+    unit, box = directory(tmp_path)
+    row = unit.key("AccessKey", key)
+    assert row is not None
+    assert open_secret(unit.account, row, box) == secret
+    shown = hearth(tmp_path, "users", "list").output
+    assert "ana" in shown
+    assert "AmazonSageMakerFullAccess" in shown
+    again = hearth(tmp_path, "users", "create", "Ana")
+    assert (again.exit_code, "already exists" in again.output) == (1, True)
+    assert hearth(tmp_path, "users", "create", "bo", "--policy", FULL + "2").exit_code == 1
+    unit.store.engine.dispose()
+
+
+def test_api_keys_are_shown_once_listed_and_revoked(tmp_path: Path) -> None:
+    hearth(tmp_path, "users", "create", "ana")
+    keys = [hearth(tmp_path, "keys", "create", *more).output.strip() for more in ((), ("--user", "ana", "--days", "3"))]
+    assert all(re.fullmatch(r"hk-[\w-]{43}", key) for key in keys)
+    unit, _ = directory(tmp_path)
+    rows = {row.document["Hash"]: row for row in unit.store.find("ApiKey")}
+    assert [rows[digest(key)].document["Owner"][:4] for key in keys] == [unit.account[:4], "AIDA"]
+    listed = hearth(tmp_path, "keys", "list").output
+    assert not [key for key in keys if key in listed]
+    name = rows[digest(keys[0])].name
+    assert name in listed
+    assert hearth(tmp_path, "keys", "revoke", name).exit_code == 0
+    assert name not in hearth(tmp_path, "keys", "list").output
+    assert hearth(tmp_path, "keys", "revoke", name).exit_code == 1
+    assert hearth(tmp_path, "keys", "create", "--user", "nobody").exit_code == 1
+    unit.store.engine.dispose()
+
+
+def test_beyond_loopback_callers_are_asked(tmp_path: Path) -> None:
+    state = Path(os.path.relpath(tmp_path))
+    with pytest.raises(CannotStart, match="HEARTH_AUTH=required"):
+        check(Settings(host="0.0.0.0", port=1, state_dir=state))
+    for allowed in (Settings(host="0.0.0.0", auth="required"), Settings(host="0.0.0.0", allow_anonymous=True)):
+        check(allowed.model_copy(update={"port": 0, "state_dir": tmp_path}))

@@ -1,0 +1,471 @@
+"""A door that asks who calls: real clients with keys, sessions and API keys, and what each of them may."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import uvicorn
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from server.door.app import application
+from server.identity.directory import Directory
+from server.identity.first_key import first_key
+from server.identity.keys import add_api_key
+from server.launch import Launch
+from server.settings import Settings, load
+from server.store.migrate import migrate
+from server.store.store import Store, connect
+from server.vault.secret_box import SecretBox
+from server.vault.vault import Vault
+
+ACCOUNT = "123456789012"
+SESSION = boto3.Session()
+API_KEY = "the-key-of-the-settings"
+
+
+@dataclass
+class Keys:
+    """Credentials as boto3 takes them."""
+
+    aws_access_key_id: str
+    aws_secret_access_key: str
+    aws_session_token: str | None = None
+
+    @classmethod
+    def of(cls, answer: Any) -> Keys:
+        return cls(answer["AccessKeyId"], answer["SecretAccessKey"], answer.get("SessionToken"))
+
+
+@dataclass
+class Asking:
+    """A running door in the mode `required`."""
+
+    url: str
+    settings: Settings
+    store: Store
+    root: Keys
+    clients: list[Any] = field(default_factory=list)
+
+    def client(self, service: str, keys: Keys | None = None) -> Any:
+        given = keys or self.root
+        made = SESSION.client(
+            service, endpoint_url=self.url, region_name="us-east-1", aws_access_key_id=given.aws_access_key_id,
+            aws_secret_access_key=given.aws_secret_access_key, aws_session_token=given.aws_session_token,
+            config=Config(
+                signature_version="s3v4" if service == "s3" else "v4", retries={"max_attempts": 0}, read_timeout=20,
+                s3={"addressing_style": "path"},
+            ),
+        )  # fmt: skip
+        self.clients.append(made)
+        return made
+
+    def user(self, name: str, *statements: Any) -> Keys:
+        """A new user with one inline policy."""
+        iam = self.client("iam")
+        iam.create_user(UserName=name)
+        if statements:
+            iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=policy(*statements))
+        return Keys.of(iam.create_access_key(UserName=name)["AccessKey"])
+
+    def get(self, path: str, key: str | None = None) -> httpx.Response:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx.get(self.url + path, headers=headers, trust_env=False)
+
+
+def policy(*statements: Any) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def allow(*actions: str, resource: str = "*", **more: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource, **more}
+
+
+def deny(*actions: str, resource: str = "*", **more: Any) -> dict[str, Any]:
+    return {**allow(*actions, resource=resource, **more), "Effect": "Deny"}
+
+
+def refused(call: Callable[..., Any], **arguments: Any) -> tuple[str, int, str]:
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    answer = caught.value.response
+    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Message"]
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
+    folder = tmp_path_factory.mktemp("callers")
+    settings = load(None, {}, state_dir=Path(folder), auth="required", api_key=API_KEY)
+    engine = connect(settings.database)
+    migrate(engine)
+    store = Store(engine, settings.account, settings.region)
+    file = first_key(store, SecretBox(Vault(engine, settings.master_keys)), settings.state_dir)
+    assert file is not None
+    read = configparser.ConfigParser()
+    read.read(file)
+    app = application(Launch(settings, 1, "none"), store)
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no delay for TCP by name
+    bound.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
+    thread.start()
+    asking = Asking(f"http://127.0.0.1:{bound.getsockname()[1]}", settings, store, Keys(**dict(read["default"])))
+    yield asking
+    for client in asking.clients:
+        client.close()
+    server.should_exit = True
+    thread.join(10)
+    engine.dispose()
+
+
+# ── who ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_key_is_the_root_s_and_made_once(door: Asking) -> None:
+    assert door.client("sts").get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:root"
+    file = door.settings.state_dir / "root-credentials"
+    assert file.stat().st_mode & 0o777 == 0o600
+    box = SecretBox(Vault(door.store.engine, door.settings.master_keys))
+    assert first_key(door.store, box, door.settings.state_dir) is None
+
+
+def test_a_user_is_known_by_its_key(door: Asking) -> None:
+    keys = door.user("known")
+    identity = door.client("sts", keys).get_caller_identity()
+    assert (identity["Arn"], identity["UserId"][:4]) == (f"arn:aws:iam::{ACCOUNT}:user/known", "AIDA")
+    assert door.client("sts").get_access_key_info(AccessKeyId=keys.aws_access_key_id)["Account"] == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "wrong", "code"),
+    [
+        ("sagemaker", "list_models", "id", "UnrecognizedClientException"),
+        ("sagemaker", "list_models", "secret", "InvalidSignatureException"),
+        ("sts", "get_caller_identity", "id", "InvalidClientTokenId"),
+        ("iam", "list_users", "secret", "SignatureDoesNotMatch"),
+        ("s3", "list_buckets", "id", "InvalidAccessKeyId"),
+        ("s3", "list_buckets", "secret", "SignatureDoesNotMatch"),
+    ],
+)
+def test_wrong_keys_are_refused_in_each_service_s_words(
+    door: Asking, service: str, call: str, wrong: str, code: str
+) -> None:
+    keys = Keys("AKIAAAAAAAAAAAAAAAAA" if wrong == "id" else door.root.aws_access_key_id,
+                "x" * 40 if wrong == "secret" else door.root.aws_secret_access_key)  # fmt: skip
+    assert refused(getattr(door.client(service, keys), call))[:2] == (code, 403)
+
+
+def test_nobody_comes_in_without_credentials_but_to_ping(door: Asking) -> None:
+    for path in ("/", "/metrics", "/v1/models", "/v1/models/m", "/hearth/endpoints", "/hearth/state"):
+        reply = door.get(path)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key"), path
+    assert door.get("/ping").status_code == 200
+    sent = {"x-amz-target": "SageMaker.ListModels", "content-type": "application/x-amz-json-1.1"}
+    reply = httpx.post(door.url, content=b"{}", headers=sent, trust_env=False)
+    assert (reply.status_code, reply.json()["__type"]) == (403, "MissingAuthenticationTokenException")
+    reply = httpx.post(f"{door.url}/endpoints/m/invocations", content=b"{}", trust_env=False)
+    assert (reply.status_code, reply.headers["x-amzn-errortype"]) == (403, "MissingAuthenticationTokenException")
+    reply = httpx.post(f"{door.url}/v1/completions", content=b"{}", trust_env=False)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_api_keys_are_the_settings_s_the_machine_s_and_those_made(door: Asking) -> None:
+    token = (door.settings.state_dir / "token").read_text().strip()
+    with Directory(door.store).change() as unit:
+        row, made = add_api_key(unit, ACCOUNT, None)
+        _, ended = add_api_key(unit, ACCOUNT, time.time() - 1)
+    for key in (API_KEY, token, made):
+        assert door.get("/hearth/endpoints", key).status_code == 200
+    for key in (API_KEY + "x", ended, "none", "hk-none", "sagemaker-api-key-none"):
+        assert door.get("/hearth/endpoints", key).status_code == 401
+    with Directory(door.store).change() as unit:
+        unit.store.remove(row)
+    assert door.get("/hearth/endpoints", made).status_code == 401
+
+
+def test_a_key_ends_at_once(door: Asking) -> None:
+    keys, iam = door.user("ending", allow("sagemaker:*")), door.client("iam")
+    sagemaker, key = door.client("sagemaker", keys), {"UserName": "ending", "AccessKeyId": keys.aws_access_key_id}
+    sagemaker.list_models()
+    iam.update_access_key(**key, Status="Inactive")
+    assert refused(sagemaker.list_models)[0] == "UnrecognizedClientException"
+    iam.update_access_key(**key, Status="Active")
+    sagemaker.list_models()
+    iam.delete_access_key(**key)
+    assert refused(sagemaker.list_models)[0] == "UnrecognizedClientException"
+
+
+def test_a_signature_is_for_the_service_that_is_called(door: Asking) -> None:
+    reply = door.client("sagemaker")
+    signed: dict[str, Any] = {}
+    reply.meta.events.register("before-send.sagemaker.ListModels", lambda request, **_: signed.update(request.headers))
+    reply.list_models()
+    headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in signed.items()}
+    headers["X-Amz-Target"] = "TrentService.ListKeys"
+    answer = httpx.post(door.url, content=b"{}", headers=headers, trust_env=False)
+    assert answer.json()["__type"] == "InvalidSignatureException"
+
+
+# ── what ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_user_may_what_its_policies_say(door: Asking) -> None:
+    keys = door.user("may", allow("sagemaker:ListModels"))
+    sagemaker = door.client("sagemaker", keys)
+    sagemaker.list_models()
+    code, status, message = refused(sagemaker.list_endpoints)
+    assert (code, status) == ("AccessDeniedException", 400)
+    assert message == (
+        f"User: arn:aws:iam::{ACCOUNT}:user/may is not authorized to perform: sagemaker:ListEndpoints on resource: * "
+        "because no identity-based policy allows the sagemaker:ListEndpoints action"
+    )
+    assert refused(door.client("iam", keys).list_users)[:2] == ("AccessDenied", 403)
+
+
+def test_resources_and_passed_roles_count(door: Asking) -> None:
+    role = f"arn:aws:iam::{ACCOUNT}:role/works"
+    keys = door.user(
+        "resources", allow("sagemaker:CreateModel", resource="arn:aws:sagemaker:*:*:model/mine-*"),
+        allow("iam:PassRole", resource=role),
+    )  # fmt: skip
+    sagemaker = door.client("sagemaker", keys)
+    model: dict[str, Any] = {"PrimaryContainer": {"Image": "hearth/hearth-digits"}, "ExecutionRoleArn": role}
+    sagemaker.create_model(ModelName="mine-1", **model)
+    assert "on resource: arn:aws:sagemaker:us-east-1" in refused(sagemaker.create_model, ModelName="yours", **model)[2]
+    model["ExecutionRoleArn"] += "-other"
+    assert "iam:PassRole" in refused(sagemaker.create_model, ModelName="mine-2", **model)[2]
+    assert [each["ModelName"] for each in door.client("sagemaker").list_models()["Models"]] == ["mine-1"]
+
+
+def test_a_denial_goes_over_all(door: Asking) -> None:
+    keys = door.user("denied", allow("*"), deny("sagemaker:DeleteModel", "s3:DeleteObject"))
+    message = refused(door.client("sagemaker", keys).delete_model, ModelName="mine-1")[2]
+    assert message.endswith("with an explicit deny in an identity-based policy")
+    s3 = door.client("s3", keys)
+    s3.create_bucket(Bucket="denied")
+    s3.put_object(Bucket="denied", Key="k", Body=b"1")
+    assert refused(s3.delete_object, Bucket="denied", Key="k")[:2] == ("AccessDenied", 403)
+    named = {"Objects": [{"Key": "k"}]}
+    assert refused(s3.delete_objects, Bucket="denied", Delete=named)[:2] == ("AccessDenied", 403)
+    assert s3.get_object(Bucket="denied", Key="k")["Body"].read() == b"1"
+
+
+def test_groups_boundaries_and_changes_count_at_once(door: Asking) -> None:
+    keys, iam = door.user("changing"), door.client("iam")
+    sagemaker = door.client("sagemaker", keys)
+    assert refused(sagemaker.list_models)[0] == "AccessDeniedException"
+    iam.create_group(GroupName="those")
+    iam.attach_group_policy(GroupName="those", PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerFullAccess")
+    iam.add_user_to_group(GroupName="those", UserName="changing")
+    sagemaker.list_models()
+    bound = iam.create_policy(PolicyName="bound", PolicyDocument=policy(allow("s3:*")))["Policy"]["Arn"]
+    iam.put_user_permissions_boundary(UserName="changing", PermissionsBoundary=bound)
+    assert "no permissions boundary allows" in refused(sagemaker.list_models)[2]
+
+
+def test_conditions_see_tags(door: Asking) -> None:
+    only: dict[str, Any] = {"Condition": {"StringEquals": {"aws:ResourceTag/team": "${aws:PrincipalTag/team}"}}}
+    keys = door.user("tagged", allow("sagemaker:DescribeModel", **only))
+    door.client("iam").tag_user(UserName="tagged", Tags=[{"Key": "team", "Value": "red"}])
+    root = door.client("sagemaker")
+    for name, team in (("red", "red"), ("blue", "blue")):
+        root.create_model(
+            ModelName=name, PrimaryContainer={"Image": "hearth/hearth-digits"}, Tags=[{"Key": "team", "Value": team}]
+        )
+    sagemaker = door.client("sagemaker", keys)
+    assert sagemaker.describe_model(ModelName="red")["ModelName"] == "red"
+    assert refused(sagemaker.describe_model, ModelName="blue")[0] == "AccessDeniedException"
+
+
+def test_objects_are_allowed_by_bucket_and_action(door: Asking) -> None:
+    door.client("s3").create_bucket(Bucket="shared")
+    keys = door.user(
+        "objects", allow("s3:GetObject", "s3:PutObject", resource="arn:aws:s3:::shared/mine/*"),
+        allow("s3:ListBucket", resource="arn:aws:s3:::shared", Condition={"StringLike": {"s3:prefix": "mine/*"}}),
+    )  # fmt: skip
+    s3 = door.client("s3", keys)
+    s3.put_object(Bucket="shared", Key="mine/a", Body=b"1")
+    assert s3.get_object(Bucket="shared", Key="mine/a")["Body"].read() == b"1"
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket="shared", Prefix="mine/")["Contents"]] == ["mine/a"]
+    for call, arguments in (
+        (s3.put_object, {"Key": "other", "Body": b"1"}),
+        (s3.list_objects_v2, {}),
+        (s3.delete_object, {"Key": "mine/a"}),
+        (s3.copy_object, {"Key": "mine/b", "CopySource": "shared/other"}),
+    ):
+        assert refused(call, Bucket="shared", **arguments)[:2] == ("AccessDenied", 403)
+    url = s3.generate_presigned_url("get_object", {"Bucket": "shared", "Key": "mine/a"})
+    assert httpx.get(url, trust_env=False).content == b"1"
+    assert httpx.get(url.replace("mine/a", "mine/b"), trust_env=False).status_code == 403
+
+
+def test_hearth_s_own_routes_ask_too(door: Asking) -> None:
+    door.user("looker", allow("sagemaker:ListEndpoints"))
+    made = door.client("iam").create_service_specific_credential(
+        UserName="looker", ServiceName="sagemaker.amazonaws.com"
+    )
+    key = made["ServiceSpecificCredential"]["ServiceCredentialSecret"]
+    assert door.get("/hearth/endpoints", key).status_code == 200
+    assert door.get("/v1/models", key).json() == {"object": "list", "data": []}
+    assert door.get("/metrics", key).status_code == 403
+    headers = {"authorization": f"Bearer {key}"}
+    put = httpx.put(f"{door.url}/hearth/endpoints/e", json={"model": "m"}, headers=headers, trust_env=False)
+    assert (put.status_code, put.json()["error"]["type"]) == (403, "permission_error")
+    assert door.get("/hearth/endpoints", API_KEY).json() == {"endpoints": []}
+
+
+def test_who_may_not_call_an_endpoint_does_not_wake_it(door: Asking) -> None:
+    httpx.put(f"{door.url}/hearth/endpoints/asleep", json={"model": "hearth-digits"}, trust_env=False,
+              headers={"authorization": f"Bearer {API_KEY}"})  # fmt: skip
+    runtime = door.client("sagemaker-runtime", door.user("caller", deny("sagemaker:InvokeEndpoint"), allow("*")))
+    code, status, message = refused(runtime.invoke_endpoint, EndpointName="asleep", Body=b"{}")
+    assert (code, status) == ("AccessDeniedException", 403)
+    assert f"on resource: arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/asleep with an explicit deny" in message
+    wrong = Keys(door.root.aws_access_key_id, "x" * 40)
+    assert refused(door.client("sagemaker-runtime", wrong).invoke_endpoint, EndpointName="asleep", Body=b"{}")[:2] == (
+        "InvalidSignatureException", 403,
+    )  # fmt: skip
+
+
+# ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def role(door: Asking, name: str, trust: Any, *statements: Any, **more: Any) -> str:
+    iam = door.client("iam")
+    made = iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy(trust), **more)["Role"]
+    iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=policy(*statements))
+    return str(made["Arn"])
+
+
+def trusts(principal: str, **more: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole", **more}
+
+
+def test_a_role_is_assumed_by_whom_it_trusts(door: Asking) -> None:
+    trusted, other = door.user("trusted"), door.user("other", allow("sts:AssumeRole"))
+    arn = role(door, "assumed", trusts(f"arn:aws:iam::{ACCOUNT}:user/trusted"), allow("sagemaker:ListModels"))
+    made = door.client("sts", trusted).assume_role(RoleArn=arn, RoleSessionName="one")
+    assert made["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/assumed/one"
+    assert 3590 < made["Credentials"]["Expiration"].timestamp() - time.time() < 3601
+    session = Keys.of(made["Credentials"])
+    identity = door.client("sts", session).get_caller_identity()
+    assert (identity["Arn"], identity["UserId"]) == (
+        made["AssumedRoleUser"]["Arn"], made["AssumedRoleUser"]["AssumedRoleId"]
+    )  # fmt: skip
+    door.client("sagemaker", session).list_models()
+    assert "assumed-role/assumed/one is not authorized" in refused(door.client("sagemaker", session).list_endpoints)[2]
+    named = {"RoleArn": arn, "RoleSessionName": "xx"}
+    assert refused(door.client("sts", other).assume_role, **named)[:2] == ("AccessDenied", 403)
+    assert refused(door.client("sts").assume_role, **named)[2].startswith("Roles may not be")
+    missing = refused(door.client("sts", trusted).assume_role, RoleArn=arn + "2", RoleSessionName="xx")
+    assert missing[:2] == ("AccessDenied", 403)
+
+
+def test_trust_in_an_account_leaves_it_to_its_policies(door: Asking) -> None:
+    arn = role(door, "account", trusts(f"arn:aws:iam::{ACCOUNT}:root"), allow("*"))
+    may, may_not = door.user("assumes", allow("sts:AssumeRole", resource=arn)), door.user("assumes-not")
+    door.client("sts", may).assume_role(RoleArn=arn, RoleSessionName="xx")
+    assert refused(door.client("sts", may_not).assume_role, RoleArn=arn, RoleSessionName="xx")[0] == "AccessDenied"
+
+
+def test_an_external_id_is_asked_for(door: Asking) -> None:
+    keys = door.user("external")
+    asked = {"Condition": {"StringEquals": {"sts:ExternalId": "e-1"}}}
+    arn = role(door, "external", trusts(f"arn:aws:iam::{ACCOUNT}:user/external", **asked), allow("*"))
+    sts = door.client("sts", keys)
+    assert refused(sts.assume_role, RoleArn=arn, RoleSessionName="xx")[0] == "AccessDenied"
+    assert refused(sts.assume_role, RoleArn=arn, RoleSessionName="xx", ExternalId="e-2")[0] == "AccessDenied"
+    sts.assume_role(RoleArn=arn, RoleSessionName="xx", ExternalId="e-1")
+
+
+def test_a_session_policy_only_takes_away(door: Asking) -> None:
+    keys = door.user("bounding")
+    arn = role(door, "bounding", trusts(f"arn:aws:iam::{ACCOUNT}:user/bounding"), allow("sagemaker:*"))
+    sts = door.client("sts", keys)
+    bound = sts.assume_role(
+        RoleArn=arn, RoleSessionName="xx", Policy=policy(allow("sagemaker:ListModels", "s3:*")),
+    )  # fmt: skip
+    whole = sts.assume_role(RoleArn=arn, RoleSessionName="xx")
+    assert 0 < bound["PackedPolicySize"] <= 100
+    sagemaker = door.client("sagemaker", Keys.of(whole["Credentials"]))
+    sagemaker.list_endpoints()
+    sagemaker = door.client("sagemaker", Keys.of(bound["Credentials"]))
+    sagemaker.list_models()
+    assert "no session policy allows" in refused(sagemaker.list_endpoints)[2]
+    s3 = door.client("s3", Keys.of(bound["Credentials"]))
+    assert refused(s3.list_buckets)[:2] == ("AccessDenied", 403)
+    broken = {"RoleArn": arn, "RoleSessionName": "xx", "Policy": "{"}
+    assert refused(sts.assume_role, **broken)[:2] == ("MalformedPolicyDocument", 400)
+
+
+def test_how_long_a_session_may_last(door: Asking) -> None:
+    keys = door.user("lasting")
+    trust = trusts(f"arn:aws:iam::{ACCOUNT}:user/lasting")
+    arn = role(door, "lasting", trust, allow("*"), MaxSessionDuration=7200)
+    sts, named = door.client("sts", keys), {"RoleArn": arn, "RoleSessionName": "xx"}
+    made = sts.assume_role(**named, DurationSeconds=7200)["Credentials"]
+    assert made["Expiration"].timestamp() - time.time() > 7000
+    code, status, message = refused(sts.assume_role, **named, DurationSeconds=7201)
+    assert (code, status) == ("ValidationError", 400)
+    assert "MaxSessionDuration" in message
+
+
+def test_a_session_token_is_for_its_key_alone_and_whole(door: Asking) -> None:
+    user = door.user("token", allow("sagemaker:*"))
+    sts = door.client("sts", user)
+    one, two = (Keys.of(sts.get_session_token()["Credentials"]) for _ in range(2))
+    assert door.client("sts", one).get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/token"
+    door.client("sagemaker", one).list_models()
+    assert refused(door.client("sts", one).get_session_token)[0] == "AccessDenied"
+    token = str(one.aws_session_token)
+    for wrong in (two.aws_session_token, token[:-8] + "AAAAAAA=", None, "token"):
+        keys = Keys(one.aws_access_key_id, one.aws_secret_access_key, wrong)
+        assert refused(door.client("sagemaker", keys).list_models)[0] == "UnrecognizedClientException"
+    taken = Keys(user.aws_access_key_id, user.aws_secret_access_key, token)
+    assert refused(door.client("sagemaker", taken).list_models)[0] == "UnrecognizedClientException"
+
+
+def test_sessions_end_with_their_role(door: Asking) -> None:
+    keys, iam = door.user("ends"), door.client("iam")
+    arn = role(door, "ends", trusts(f"arn:aws:iam::{ACCOUNT}:user/ends"), allow("sagemaker:*"))
+    session = Keys.of(door.client("sts", keys).assume_role(RoleArn=arn, RoleSessionName="xx")["Credentials"])
+    sagemaker = door.client("sagemaker", session)
+    sagemaker.list_models()
+    iam.delete_role_policy(RoleName="ends", PolicyName="own")
+    assert refused(sagemaker.list_models)[0] == "AccessDeniedException"
+    iam.delete_role(RoleName="ends")
+    assert refused(sagemaker.list_models)[0] == "UnrecognizedClientException"
+
+
+def test_objects_take_sessions(door: Asking) -> None:
+    keys = Keys.of(door.client("sts").get_session_token()["Credentials"])
+    s3 = door.client("s3", keys)
+    s3.create_bucket(Bucket="session")
+    url = s3.generate_presigned_url("list_objects_v2", {"Bucket": "session"})
+    assert httpx.get(url, trust_env=False).status_code == 200
+
+
+def test_no_secret_is_logged(door: Asking, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level(logging.DEBUG)
+    keys = door.user("logged", allow("sagemaker:*"))
+    session = Keys.of(door.client("sts", keys).get_session_token()["Credentials"])
+    door.client("sagemaker", session).list_models()
+    wrong = Keys(keys.aws_access_key_id, "y" * 40)
+    refused(door.client("sagemaker", wrong).list_models)
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("botocore", "urllib3"))]
+    said = "\n".join(ours) + "".join(capfd.readouterr())
+    for secret in (keys.aws_secret_access_key, session.aws_secret_access_key, str(session.aws_session_token)):
+        assert secret not in said
