@@ -135,7 +135,9 @@ class Directory:
         self, name: str, path: str = "/", *, boundary: str | None = None, attached: Sequence[str] = ()
     ) -> Resource:
         """Raises Conflict in IAM's words."""
-        members = {"Inline": {}, "Attached": list(attached), "Groups": [], "PermissionsBoundary": boundary}
+        members: dict[str, Any] = {
+            "Inline": {}, "Attached": list(attached), "Groups": [], "PermissionsBoundary": boundary,
+        }  # fmt: skip
         return self.create(USER, name, path, members)
 
     def edit(self, row: Resource, **members: Any) -> Resource:

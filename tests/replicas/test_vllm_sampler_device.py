@@ -111,8 +111,8 @@ def test_masks_and_biases_are_vllm_s_own_in_a_float32_copy(device: Device, monke
 @pytest.mark.parametrize(
     ("options", "params", "call", "words"),
     [
-        ({"speculative_config": object()}, {}, {}, "speculative decoding"),
-        ({"custom_logits_processors": [object()]}, {}, {}, "custom logits processors"),
+        ({"speculative_config": "any"}, {}, {}, "speculative decoding"),
+        ({"custom_logits_processors": ["any"]}, {}, {}, "custom logits processors"),
         ({"return_sampling_mask": True}, {}, {}, "return_sampling_mask"),
         ({"use_fp64_gumbel": True}, {}, {}, "use_fp64_gumbel"),
         ({"logprobs_mode": "processed_logits"}, {}, {"return_logprobs": True}, "processed_logits"),
