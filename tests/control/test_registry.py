@@ -60,6 +60,7 @@ def test_versions_count_up_and_never_come_back(group: Any) -> None:
     assert versions(group) == [1, 3]
     found = group.describe_model_package(ModelPackageName="Prices/3")
     assert (found["ModelPackageGroupName"], found["ModelPackageVersion"]) == ("Prices", 3)
+    assert "ModelPackageName" not in found
     assert found["ModelPackageStatus"] == "Completed"
     assert found["ModelPackageStatusDetails"] == {"ValidationStatuses": []}
     assert found["InferenceSpecification"] == SPECIFICATION
@@ -117,6 +118,8 @@ def test_packages_without_a_group(group: Any) -> None:
     assert len(group.list_model_packages(ModelPackageType="Both")["ModelPackageSummaryList"]) == 2
     (versioned,) = group.list_model_packages(ModelPackageType="Versioned")["ModelPackageSummaryList"]
     assert versioned["ModelPackageVersion"] == 1
+    assert "ModelPackageName" not in versioned
+    assert group.describe_model_package(ModelPackageName="alone")["ModelPackageName"] == "alone"
 
 
 def test_a_group_with_versions_stays(group: Any) -> None:

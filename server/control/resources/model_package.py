@@ -31,10 +31,10 @@ NOT_RUN: Mapping[str, str] = {
 
 
 def view(resource: Resource) -> dict[str, Any]:
-    group = resource.document.get("ModelPackageGroupName")
+    """Only a package without a group has a name; a version goes by its ARN, as on AWS, and SDKs rely on that."""
     return {
         **kinds.view(resource),
-        "ModelPackageName": group or resource.name,
+        "ModelPackageName": None if "ModelPackageGroupName" in resource.document else resource.name,
         "ModelPackageStatusDetails": {"ValidationStatuses": []},
     }
 
