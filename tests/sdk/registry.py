@@ -59,23 +59,26 @@ def card() -> None:
     content = {"model_overview": {"model_description": "which flower it is", "model_owner": "a"}}
     made = ModelCard.create(model_card_name=NAME, content=json.dumps(content), model_card_status="Draft")
     content["model_overview"]["model_owner"] = "b"
-    made.update(content=json.dumps(content), model_card_status="PendingReview")
+    made.update(content=json.dumps(content))
     made.update(model_card_status="Approved")
-    assert json.loads(ModelCard.get(model_card_name=NAME).content) == content
-    found = list(made.get_all_versions())
-    assert [each.model_card_status for each in found][-1] == "Draft", found
+    now = ModelCard.get(model_card_name=NAME)
+    assert (now.model_card_version, now.model_card_status) == (2, "Approved")
+    assert json.loads(now.content) == content
+    assert json.loads(made.content)["model_overview"]["model_owner"] == "a"
+    assert [each.model_card_version for each in now.get_all_versions()] == [2]
     assert NAME in [each.model_card_name for each in ModelCard.get_all(model_card_status="Approved")]
     made.delete()
 
 
 def main() -> None:
-    roles = IamRoleResolver()
-    role = roles.create_execution_role("serving", role_name=NAME)
-    try:
-        versions(Session(default_bucket="hearth-sdk"), role)
-        card()
-    finally:
-        roles.delete_execution_role("serving", role_name=NAME)
+    session, roles = Session(default_bucket=NAME), IamRoleResolver()
+    role = roles.create_execution_role("serving", role_name=NAME, s3_resource=NAME)
+    versions(session, role)
+    card()
+    bucket = session.boto_session.resource("s3").Bucket(NAME)
+    bucket.objects.delete()
+    bucket.delete()
+    roles.delete_execution_role("serving", role_name=NAME)
 
 
 if __name__ == "__main__":

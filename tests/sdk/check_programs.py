@@ -1,0 +1,126 @@
+"""Runs a user's programs against a Hearth and looks at every call that the SageMaker SDK and the AWS CLI made.
+
+Run by `make test-sdk`. HEARTH_URL names a Hearth that runs; else HEARTH_PYTHON, the Python that Hearth is installed
+for, starts one and takes it down.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from recorder import Recorder, Seen, recording
+
+HERE = Path(__file__).parent
+START_TIMEOUT_S = 180.0
+PROGRAM_TIMEOUT_S = 600.0
+PROGRAMS = {
+    "scikit_learn.py": {"sts", "iam", "s3", "logs", "sagemaker"},
+    "large_language_model.py": {"sts", "sagemaker"},
+    "registry.py": {"sts", "iam", "s3", "sagemaker"},
+    "command_line.sh": {"sts", "iam", "s3", "logs", "monitoring", "sagemaker"},
+}
+"""Each program and the services that it must have reached."""
+ABSENT = {
+    ("s3", "HEAD"): "",
+    ("sagemaker", "Describe"): "Could not find",
+    ("logs", "FilterLogEvents"): "ResourceNotFoundException",
+}
+"""The only errors that a program meets: it looks for what is not there yet, or no more."""
+SDK_CONFIG = "SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n"
+
+
+@pytest.fixture(scope="session")
+def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address."""
+    if given := os.environ.get("HEARTH_URL"):
+        yield given.rstrip("/")
+        return
+    folder = tmp_path_factory.mktemp("hearth")
+    (folder / "hearth.yaml").write_text("{}\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [os.environ["HEARTH_PYTHON"], "-m", "server", "up", "--config", str(folder / "hearth.yaml")]
+    with (folder / "up.log").open("wb") as log:
+        running = subprocess.Popen(
+            [*command, "--port", str(port), "--state", str(folder / "state")], stdout=log, stderr=log, cwd=HERE.parents[1]
+        )  # fmt: skip
+    try:
+        _wait_until_ready(f"http://127.0.0.1:{port}/ping", running, folder / "up.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(60)
+
+
+def _wait_until_ready(address: str, running: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline and running.poll() is None:
+        try:
+            with direct.open(address, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"Hearth did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+@pytest.fixture
+def recorder(hearth: str) -> Iterator[Recorder]:
+    with recording(hearth) as made:
+        yield made
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program: str, recorder: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "sagemaker.yaml").write_text(SDK_CONFIG)
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "AWS_ENDPOINT_URL": recorder.url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_PAGER": "",
+        "HTTPS_PROXY": recorder.url,  # whatever goes elsewhere ends there, seen
+        "HTTP_PROXY": recorder.url,
+        "NO_PROXY": "127.0.0.1",
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(tmp_path / "sagemaker.yaml"),
+    }
+    command = ["bash" if program.endswith(".sh") else sys.executable, str(HERE / program)]
+    try:
+        ended = subprocess.run(
+            command, env=environ, cwd=tmp_path, timeout=PROGRAM_TIMEOUT_S, capture_output=True, text=True, check=False
+        )
+    finally:
+        print(*_counted(recorder), sep="\n")
+    print(ended.stdout[-4000:], ended.stderr[-8000:], sep="\n")
+    assert ended.returncode == 0
+    assert [str(each) for each in recorder.seen if each.status >= 400 and not _absent(each)] == []
+    assert {each.service for each in recorder.seen} == PROGRAMS[program]
+
+
+def _absent(seen: Seen) -> bool:
+    return any(
+        seen.service == service and seen.operation.startswith(operation) and words in seen.error
+        for (service, operation), words in ABSENT.items()
+    )
+
+
+def _counted(recorder: Recorder) -> list[str]:
+    """Every call in its order; the same one again and again only once."""
+    lines: list[str] = []
+    for each in map(str, recorder.seen):
+        if not lines or lines[-1] != each:
+            lines.append(each)
+    return lines
