@@ -2,6 +2,7 @@
 #
 #   make serve [HOST=127.0.0.1] [PORT=8080]    start Hearth with the endpoints of hearth.yaml (or CONFIG=FILE)
 #   make test                                  every check, then every test
+#   make test-sdk [HEARTH_URL=http://...]      the SageMaker SDK's and the AWS CLI's programs, in .venv-sdk (1.2 GB)
 #
 # PYTHON=python3.12        which Python to build on (3.11 or 3.12)
 # PROFILE=cpu|gpu          which engines to install (gpu where nvidia-smi finds a card)
@@ -32,14 +33,16 @@ STAMP := $(VENV)/setup-$(PROFILE)-$(subst $(comma),-,$(EXTRAS)).done
 # The CPU sampler is compiled once, here: an engine that had to do it would start most of a minute later.
 SAMPLER := $(if $(filter cpu,$(PROFILE)),$(wildcard kernels/sampling/arithmetic.py kernels/sampling/cpu*.py))
 COMPILED := $(VENV)/sampler.done
+SDK := .venv-sdk
+HEARTH_URL ?=
 CODE := server models kernels benchmarks tests
 DOCTOR = $(PYTHON) server/cli/doctor.py --profile $(PROFILE) $(if $(wildcard $(STAMP)),--installed)
 
-.PHONY: serve test setup compile check test-fast bench lock clean help python FORCE
+.PHONY: serve test setup compile check test-fast test-sdk bench lock clean help python FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '3,4p;6,10s/^#/# /p' Makefile | cut -c3-
+	@sed -n '3,5p;7,11s/^#/# /p' Makefile | cut -c3-
 
 # Old Pythons cannot even read the doctor, so this one line asks first.
 python:
@@ -58,6 +61,16 @@ test: setup
 # Each worker has its own core; the tests of the running server, which use all cores, come after them.
 test-fast: setup
 	@$(BIN)/python -m pytest -m "not running" -n logical --maxprocesses 4
+
+# The SDK's dependencies are not ours, so it has an environment of its own, with pip as its users have it.
+test-sdk: $(SDK)/setup.done $(if $(HEARTH_URL),,setup)
+	@HEARTH_URL=$(HEARTH_URL) HEARTH_PYTHON=$(abspath $(BIN))/python $(SDK)/bin/python -m pytest -c tests/sdk/pytest.ini tests/sdk
+
+$(SDK)/setup.done: tests/sdk/requirements.txt tests/sdk/constraints.txt | python
+	@echo "Setting up $(SDK); once, then only when tests/sdk/requirements.txt or constraints.txt changes."
+	@$(PYTHON) -m venv --clear $(SDK)
+	@$(SDK)/bin/python -m pip install --quiet --requirement tests/sdk/requirements.txt
+	@touch $@
 
 check: setup
 	$(BIN)/ruff check $(CODE)
@@ -89,5 +102,5 @@ lock: setup
 
 # Leaves .hearth alone: it holds what you deployed.
 clean:
-	rm -rf $(VENV) .venv-peer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDK) .venv-peer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

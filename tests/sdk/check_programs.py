@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from recorder import Recorder, Seen, recording
+
+from tests.sdk.recorder import Recorder, Seen, recording
 
 HERE = Path(__file__).parent
 START_TIMEOUT_S = 180.0
@@ -29,6 +30,7 @@ PROGRAMS = {
     "command_line.sh": {"sts", "iam", "s3", "logs", "monitoring", "sagemaker"},
 }
 """Each program and the services that it must have reached."""
+PAGE = HERE.parents[1] / "docs" / "sagemaker.md"
 ABSENT = {
     ("s3", "HEAD"): "",
     ("sagemaker", "Describe"): "Could not find",
@@ -48,11 +50,10 @@ def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "hearth.yaml").write_text("{}\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [os.environ["HEARTH_PYTHON"], "-m", "server", "up", "--config", str(folder / "hearth.yaml")]
+    options = ["--config", str(folder / "hearth.yaml"), "--port", str(port), "--state", str(folder / "state")]
+    command = [os.environ["HEARTH_PYTHON"], "-m", "server", "up", *options]
     with (folder / "up.log").open("wb") as log:
-        running = subprocess.Popen(
-            [*command, "--port", str(port), "--state", str(folder / "state")], stdout=log, stderr=log, cwd=HERE.parents[1]
-        )  # fmt: skip
+        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=HERE.parents[1])
     try:
         _wait_until_ready(f"http://127.0.0.1:{port}/ping", running, folder / "up.log")
         yield f"http://127.0.0.1:{port}"
@@ -82,11 +83,24 @@ def recorder(hearth: str) -> Iterator[Recorder]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_program(program: str, recorder: Recorder, tmp_path: Path) -> None:
-    (tmp_path / "sagemaker.yaml").write_text(SDK_CONFIG)
+    run(HERE / program, recorder, tmp_path)
+    assert {each.service for each in recorder.seen} == PROGRAMS[program]
+
+
+def test_the_program_that_the_documentation_shows(recorder: Recorder, tmp_path: Path) -> None:
+    section = PAGE.read_text().partition("## The SageMaker SDK and the AWS CLI")[2]
+    program = tmp_path / "documented.py"
+    program.write_text(section.partition("```python\n")[2].partition("```")[0])
+    assert "[0]" in run(program, recorder, tmp_path)
+
+
+def run(program: Path, recorder: Recorder, folder: Path) -> str:
+    """What it printed, once it ended well and met no error but those it asked for."""
+    (folder / "sagemaker.yaml").write_text(SDK_CONFIG)
     environ = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "TMPDIR": str(tmp_path),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
         "AWS_ENDPOINT_URL": recorder.url,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "any",
@@ -95,19 +109,19 @@ def test_program(program: str, recorder: Recorder, tmp_path: Path) -> None:
         "HTTPS_PROXY": recorder.url,  # whatever goes elsewhere ends there, seen
         "HTTP_PROXY": recorder.url,
         "NO_PROXY": "127.0.0.1",
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(tmp_path / "sagemaker.yaml"),
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(folder / "sagemaker.yaml"),
     }
-    command = ["bash" if program.endswith(".sh") else sys.executable, str(HERE / program)]
+    command = ["bash" if program.suffix == ".sh" else sys.executable, str(program)]
     try:
         ended = subprocess.run(
-            command, env=environ, cwd=tmp_path, timeout=PROGRAM_TIMEOUT_S, capture_output=True, text=True, check=False
+            command, env=environ, cwd=folder, timeout=PROGRAM_TIMEOUT_S, capture_output=True, text=True, check=False
         )
     finally:
         print(*_counted(recorder), sep="\n")
     print(ended.stdout[-4000:], ended.stderr[-8000:], sep="\n")
     assert ended.returncode == 0
     assert [str(each) for each in recorder.seen if each.status >= 400 and not _absent(each)] == []
-    assert {each.service for each in recorder.seen} == PROGRAMS[program]
+    return ended.stdout
 
 
 def _absent(seen: Seen) -> bool:

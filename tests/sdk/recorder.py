@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_arguments: Any) -> None:
         """Silent: `Recorder.seen` has it."""
 
-    def do_CONNECT(self) -> None:  # noqa: N802 - the base class's name
+    def do_CONNECT(self) -> None:
         self.record.seen.append(Seen("elsewhere", self.path, 403))
         self.send_error(403, "Only Hearth is reachable here")
 

@@ -31,7 +31,8 @@ def versions(session: Session, role: str) -> None:
     for number in (1, 2):
         arn = builder.register(
             model_package_group_name=NAME, content_types=["text/csv"], response_types=["text/csv"],
-            inference_instances=["ml.m5.large"], description=f"number {number}", customer_metadata_properties={"a": "b"},
+            inference_instances=["ml.m5.large"], description=f"number {number}",
+            customer_metadata_properties={"trained_on": "iris"},
         )  # fmt: skip
         assert arn.endswith(f"model-package/{NAME}/{number}"), arn
 
