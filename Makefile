@@ -64,7 +64,7 @@ test-fast: setup
 
 # The SDK's dependencies are not ours, so it has an environment of its own, with pip as its users have it.
 test-sdk: $(SDK)/setup.done $(if $(HEARTH_URL),,setup)
-	@HEARTH_URL=$(HEARTH_URL) HEARTH_PYTHON=$(abspath $(BIN))/python $(SDK)/bin/python -m pytest -c tests/sdk/pytest.ini tests/sdk
+	@HEARTH_URL=$(HEARTH_URL) HEARTH_PYTHON=$(abspath $(BIN))/python $(SDK)/bin/python -m pytest -c tests/sdk/programs.ini tests/sdk
 
 $(SDK)/setup.done: tests/sdk/requirements.txt tests/sdk/constraints.txt | python
 	@echo "Setting up $(SDK); once, then only when tests/sdk/requirements.txt or constraints.txt changes."
