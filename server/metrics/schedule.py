@@ -87,9 +87,9 @@ def parse(expression: str, zone: str | None, created: datetime, start: datetime 
     if found is None:
         raise Wrong(f"{expression!r} is none of at(yyyy-mm-ddThh:mm:ss), rate(value unit) and cron(fields)")
     kind, inner = found.groups()
+    place = time_zone(zone)
     if kind == "rate":
         return Every(_period(inner), start or created, start is not None)
-    place = time_zone(zone)
     return _once(inner, place) if kind == "at" else _cron(inner, place)
 
 

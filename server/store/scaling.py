@@ -7,14 +7,15 @@ have been seen to, so that each of them counts once.
 from __future__ import annotations
 
 import hashlib
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, select
 
+from server.errors import NotFound
 from server.store.store import Resource, Store
 from server.store.tables import FacetRow, ResourceRow
 
@@ -81,8 +82,12 @@ def record(
     return store.create(ACTIVITY, name, document, status, arn=arn, facets={"target": key.facet, "scaled": scaled})
 
 
-def ended(store: Store, activity: Resource, status: str, message: str, now: float) -> None:
-    """Notes how an activity that was under way went."""
+def ended(store: Store, name: str, status: str, message: str, now: float) -> None:
+    """Notes how an activity that was under way went, if it is still kept."""
+    try:
+        activity = store.get(ACTIVITY, name)
+    except NotFound:
+        return
     store.replace(activity, {**activity.document, "EndTime": now, "StatusMessage": message}, status)
 
 
@@ -99,10 +104,12 @@ def forget_old(store: Store, key: Key) -> None:
             session.execute(delete(ResourceRow).where(ResourceRow.id.in_(newest)))
 
 
-def forget_aged(store: Store, now: float | None = None) -> None:
-    """Removes activities that are older than they are kept."""
-    before = (time.time() if now is None else now) - KEPT_S
-    for each in store.find(ACTIVITY):
-        if each.document["StartTime"] >= before:
-            return  # oldest first
-        store.remove(each)
+def forget_aged(store: Store, now: float) -> None:
+    """Removes activities of all regions that are older than they are kept."""
+    before = datetime.fromtimestamp(now - KEPT_S, UTC)
+    with store.session() as session:
+        session.execute(
+            delete(ResourceRow).where(
+                ResourceRow.account == store.account, ResourceRow.kind == ACTIVITY, ResourceRow.created_at < before
+            )
+        )
