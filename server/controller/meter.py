@@ -89,10 +89,11 @@ class Meter:
         return True
 
     def _keep(self, endpoint: str, points: Sequence[Point], instances: int) -> None:
+        document: Mapping[str, Any] = {}
         try:
             resource = self._store.get("Endpoint", endpoint)
         except NotFound:
-            region, document = self._store.region, {}
+            region = self._store.region
         else:
             region, document = resource.region, resource.document
         every = [*points, *per_instance(points, instances), *utilization(points, instances, document)]

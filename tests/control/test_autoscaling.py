@@ -142,7 +142,8 @@ def test_a_serverless_variant_has_provisioned_concurrency(sagemaker: Any, store:
     serverless = {**VARIANT, "ResourceId": "endpoint/ep/variant/v"}
     assert "serverless" in refused(scaling.register_scalable_target, **serverless, MinCapacity=1, MaxCapacity=2)[1]
     provisioned = {**serverless, "ScalableDimension": PROVISIONED}
-    most = SERVERLESS["ServerlessConfig"]["MaxConcurrency"]
+    config: Any = SERVERLESS["ServerlessConfig"]
+    most = config["MaxConcurrency"]
     scaling.register_scalable_target(**provisioned, MinCapacity=1, MaxCapacity=most)
     assert str(most) in refused(scaling.register_scalable_target, **provisioned, MaxCapacity=most + 1)[1]
     request = {**provisioned, "PolicyName": "p", "PolicyType": "TargetTrackingScaling"}
@@ -153,8 +154,8 @@ def test_a_serverless_variant_has_provisioned_concurrency(sagemaker: Any, store:
         "metric types: SageMakerVariantProvisionedConcurrencyUtilization",
     )
     used = {"PredefinedMetricType": "SageMakerVariantProvisionedConcurrencyUtilization"}
-    config = {"TargetValue": 0.7, "PredefinedMetricSpecification": used}
-    assert len(scaling.put_scaling_policy(**request, TargetTrackingScalingPolicyConfiguration=config)["Alarms"]) == 2
+    tracking = {"TargetValue": 0.7, "PredefinedMetricSpecification": used}
+    assert len(scaling.put_scaling_policy(**request, TargetTrackingScalingPolicyConfiguration=tracking)["Alarms"]) == 2
     scaling.close()
 
 
