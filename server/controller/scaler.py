@@ -19,7 +19,7 @@ from server.control import capacity
 from server.control.autoscaling.targets import MAX_CAPACITY, forget
 from server.controller.evidence import Evidence, evidence, was_asked
 from server.controller.timetable import Timetable
-from server.errors import Conflict, NotFound
+from server.errors import Conflict, NotFound, Unavailable
 from server.metrics.alarm import LATE_S
 from server.metrics.scaling import Bounds, Decision, Past, Suspended, decide
 from server.metrics.tracking import INSTANCES, PROVISIONED
@@ -92,7 +92,7 @@ class Scaler:
         while True:
             try:
                 await asyncio.to_thread(self.look)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, Unavailable) as error:
                 log.warning("scalable targets not looked at", error=type(error).__name__)
             # When replicas' newest period has just come in.
             await asyncio.sleep(LOOK_S - (self._clock() - LATE_S - SPARE_S) % LOOK_S)

@@ -22,6 +22,7 @@ from server.metrics.distribution import Distribution
 from server.metrics.series import MetricStore, Point
 from server.metrics.tracking import INSTANCES, PROVISIONED
 from server.replicas.names import AppName, app_name
+from server.replicas.plan import Home
 from server.settings import Settings
 from server.spec import EndpointSpec, Scaling, VariantSpec
 from server.store.migrate import migrate
@@ -434,6 +435,12 @@ def test_activities_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -
     assert [each["Description"][-2] for each in world.activities()] == ["7", "6", "5"]
 
 
+HOME = Home(
+    beat_url="", token="", bind_host="127.0.0.1", account=ACCOUNT, region=REGION, drain_timeout_s=1.0, log_level="info",
+    log_dir="", sampler=False, cache_dir="", objects_dir="", objects_url=None, database_url="", master_key_file="",
+)  # fmt: skip
+
+
 class FakeCluster:
     """Ray Serve as the controller sees it: notes what it is asked for."""
 
@@ -454,8 +461,8 @@ class FakeCluster:
 def test_the_controller_rescales_the_same_application(world: World, tmp_path: Path) -> None:
     world.endpoint(1)
     cluster: Any = FakeCluster()
-    nothing: Any = None
-    controller = Controller(Settings(state_dir=tmp_path), world.whole, nothing, nothing, "")
+    no_edge: Any = None
+    controller = Controller(Settings(state_dir=tmp_path), world.whole, no_edge, HOME, "")
     controller._cluster = cluster
     asyncio.run(controller._reconcile())
     world.register(3, 4)
