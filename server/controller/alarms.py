@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from server.errors import Unavailable
 from server.metrics.alarm import Rule, State, evaluate, reason
-from server.metrics.series import MetricStore, statistic
+from server.metrics.series import MetricStore
 from server.store.alarms import KIND, changed
 from server.store.store import Resource, Store
 
@@ -44,16 +44,16 @@ class Alarms:
     def _evaluate(self, alarm: Resource) -> tuple[State | None, str]:
         rule = Rule.of(alarm.document)
         window = rule.window(self._clock())
-        points = self._points(alarm, rule, window)
+        points = alarm_points(self._store, alarm, rule, window)
         state = evaluate(rule, points)
         return state, "" if state is None else reason(rule, points, state)
 
-    def _points(self, alarm: Resource, rule: Rule, window: range) -> list[float | None]:
-        metrics = MetricStore(self._store.engine, self._store.account, alarm.region)
-        document = alarm.document
-        dimensions = {each["Name"]: each["Value"] for each in document.get("Dimensions", ())}
-        series = metrics.one(document["Namespace"], document["MetricName"], dimensions)
-        if series is None or document.get("Unit") not in (None, series.unit):
-            return [None] * len(window)
-        found = metrics.read(series, window.start, window.stop, rule.period)
-        return [statistic(found[start], rule.statistic) if start in found else None for start in window]
+
+def alarm_points(store: Store, alarm: Resource, rule: Rule, window: range) -> list[float | None]:
+    """What an alarm's metric was in each period of `window`; None where it has no values."""
+    document = alarm.document
+    dimensions = {each["Name"]: each["Value"] for each in document.get("Dimensions", ())}
+    metrics = MetricStore(store.engine, store.account, alarm.region)
+    return metrics.points(
+        document["Namespace"], document["MetricName"], dimensions, document.get("Unit"), window, rule.statistic
+    )

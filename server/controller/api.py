@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,7 +18,9 @@ from server.controller.audit import Auditor
 from server.controller.identities import Identities, read_used
 from server.controller.loop import KIND, Controller
 from server.controller.meter import measured
+from server.controller.registry import ready
 from server.errors import HearthError, NotFound, NotReady, Throttled
+from server.metrics.series import Point
 
 
 class Api:
@@ -41,7 +44,7 @@ class Api:
         except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
-        kept = await self.controller.meter.keep(beat.endpoint, points) if points else True
+        kept = await self._kept(beat, points) if points else True
         await self.identities.note_used(used)
         routed, version = self.controller.routed(beat.replica_id), await self.identities.version()
         return JSONResponse({"routed": routed, "kept": kept, "identities": version})
@@ -49,6 +52,10 @@ class Api:
     async def snapshot(self, _request: Request) -> Response:
         """All identities, for a replica whose own are not of the version that a beat's answer names."""
         return JSONResponse((await self.identities.snapshot()).to_wire())
+
+    async def _kept(self, beat: Beat, points: Sequence[Point]) -> bool:
+        instances = len(ready(self.controller.registry.of(beat.endpoint, beat.variant)))
+        return await self.controller.meter.keep(beat.endpoint, points, instances)
 
     async def wake(self, request: Request) -> Response:
         """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``."""

@@ -22,6 +22,7 @@ from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, 
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
+from server.controller.scaler import Scaler
 from server.edge.process import EdgeClient, EdgeError
 from server.edge.routes import RouteTable
 from server.errors import Conflict, Unavailable
@@ -52,6 +53,7 @@ class Controller:
         self.registry = Registry()
         self.meter = Meter(store)
         self.alarms = Alarms(store)
+        self.scaler = Scaler(store, settings.start_timeout_s)
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
         self._publishing = asyncio.Lock()
@@ -70,6 +72,7 @@ class Controller:
             tasks.create_task(self._reconcile_forever())
             tasks.create_task(self.meter.roll_up_forever())
             tasks.create_task(self.alarms.watch_forever())
+            tasks.create_task(self.scaler.watch_forever())
 
     def routed(self, replica_id: str) -> bool:
         """Whether the edge may still send requests to this replica."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -46,27 +47,57 @@ def _points(beat: Beat, periods: Sequence[Mapping[str, Any]]) -> Iterator[Point]
             yield Point(namespace, name, dimensions, unit, int(period["start"]), PERIOD_S, beat.replica_id, values)
 
 
+def per_instance(points: Sequence[Point], instances: int) -> Iterator[Point]:
+    """InvocationsPerInstance: for each request one over the number of replicas. Unlike on AWS a replica that had
+    no request says so with a zero, so that a policy sees that a variant is idle."""
+    for start in {point.start for point in points}:
+        counted = [p for p in points if p.start == start and p.name in ("Invocations", "ConcurrentRequestsPerModel")]
+        if counted:
+            requests = sum(point.values.count for point in counted if point.name == "Invocations")
+            values = Distribution()
+            values.add(1 / max(1, instances) if requests else 0.0, requests or 1.0)
+            yield replace(counted[0], name="InvocationsPerInstance", values=values)
+
+
+def utilization(points: Sequence[Point], instances: int, document: Mapping[str, Any]) -> Iterator[Point]:
+    """ServerlessProvisionedConcurrencyUtilization: requests in flight per provisioned one. Each replica says what it
+    would be were all as busy as itself, so that the average over them is that of the variant."""
+    variants = document.get("sagemaker", {}).get("Variants", {})
+    for point in points:
+        config = variants.get(point.dimensions["VariantName"], {}).get("ServerlessConfig") or {}
+        provisioned = config.get("ProvisionedConcurrency")
+        if provisioned and point.name == "ConcurrentRequestsPerModel":
+            share, seen = max(1, instances) / provisioned, point.values
+            values = Distribution.summary(seen.count, seen.total * share, seen.minimum * share, seen.maximum * share)
+            yield replace(point, name="ServerlessProvisionedConcurrencyUtilization", unit="None", values=values)
+
+
 class Meter:
     """Keeps points, each in the region of its endpoint, and makes fewer of them as they age."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def keep(self, endpoint: str, points: Sequence[Point]) -> bool:
-        """False when the store could not take them; the replica then sends them again."""
+    async def keep(self, endpoint: str, points: Sequence[Point], instances: int) -> bool:
+        """False when the store could not take them; the replica then sends them again. `instances`: how many
+        replicas its variant has."""
         try:
-            await asyncio.to_thread(self._keep, endpoint, points)
+            await asyncio.to_thread(self._keep, endpoint, points, instances)
         except (SQLAlchemyError, Unavailable) as error:
             log.warning("measurements not kept", endpoint=endpoint, error=type(error).__name__)
             return False
         return True
 
-    def _keep(self, endpoint: str, points: Sequence[Point]) -> None:
+    def _keep(self, endpoint: str, points: Sequence[Point], instances: int) -> None:
+        document: Mapping[str, Any] = {}
         try:
-            region = self._store.get("Endpoint", endpoint).region
+            resource = self._store.get("Endpoint", endpoint)
         except NotFound:
             region = self._store.region
-        MetricStore(self._store.engine, self._store.account, region).add(points)
+        else:
+            region, document = resource.region, resource.document
+        every = [*points, *per_instance(points, instances), *utilization(points, instances, document)]
+        MetricStore(self._store.engine, self._store.account, region).add(every)
 
     async def roll_up_forever(self) -> None:
         while True:

@@ -15,8 +15,8 @@ Missing = Literal["missing", "ignore", "breaching", "notBreaching"]
 
 EXTRA = 2
 """Periods that are looked at beyond those an alarm asks for, as points may be late."""
-LATE_S = 15
-"""A period counts as missing only so long after its end: replicas report every ten seconds."""
+LATE_S = 5
+"""A period counts as missing only so long after its end: replicas report it within a second or two."""
 
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "GreaterThanOrEqualToThreshold": operator.ge,

@@ -144,6 +144,17 @@ class MetricStore:
         return found
 
 
+    def points(
+        self, namespace: str, name: str, dimensions: Dimensions, unit: str | None, window: range, statistic_name: str
+    ) -> list[float | None]:
+        """A statistic of a metric for each period that begins in `window`, whose step is the period's length."""
+        series = self.one(namespace, name, dimensions)
+        if series is None or unit not in (None, series.unit):
+            return [None] * len(window)
+        found = self.read(series, window.start, window.stop, window.step)
+        return [statistic(found[start], statistic_name) if start in found else None for start in window]
+
+
 def roll_up(engine: Engine, now: float) -> int:
     """Merges what has aged and forgets what is too old, one bounded transaction at a time; gives how many points
     went."""

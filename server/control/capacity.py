@@ -1,0 +1,52 @@
+"""A variant's capacity as automatic scaling counts it: replicas, or a serverless one's provisioned concurrency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from server.control import variants
+from server.metrics.tracking import PROVISIONED
+from server.spec import EndpointSpec, Scaling, VariantSpec
+
+WORDS: Mapping[bool, str] = {False: "desired instance count", True: "provisioned concurrency"}
+"""What a capacity is called in an activity's description, by whether the variant is serverless."""
+
+
+def find(spec: EndpointSpec, name: str) -> VariantSpec | None:
+    return next((variant for variant in spec.variants if variant.name == name), None)
+
+
+def serverless(spec: EndpointSpec, name: str) -> Mapping[str, Any] | None:
+    """The variant's ServerlessConfig; None for one on instances."""
+    facts: Any = spec.sagemaker.get("Variants", {})
+    found: Mapping[str, Any] | None = facts.get(name, {}).get("ServerlessConfig")
+    return found
+
+
+def capacity(spec: EndpointSpec, variant: VariantSpec, dimension: str) -> int | None:
+    """What was asked for; None for replicas between two numbers, which nobody has fixed yet."""
+    if dimension == PROVISIONED:
+        return int((serverless(spec, variant.name) or {}).get("ProvisionedConcurrency", 0))
+    scaling = variant.scaling
+    return scaling.min_replicas if scaling.max_replicas == max(1, scaling.min_replicas) else None
+
+
+def with_capacity(spec: EndpointSpec, variant: VariantSpec, dimension: str, count: int) -> dict[str, Any]:
+    """The endpoint's document with that capacity, and nothing else changed, so that running replicas stay.
+
+    No replicas means that the variant sleeps: a request wakes one.
+    """
+    facts: Any = dict(spec.sagemaker)
+    if dimension == PROVISIONED:
+        kept = {k: v for k, v in (serverless(spec, variant.name) or {}).items() if k != "ProvisionedConcurrency"}
+        config = {**kept, **({"ProvisionedConcurrency": count} if count else {})}
+        remembered = {**facts["Variants"][variant.name], "ServerlessConfig": config}
+        facts["Variants"] = {**facts["Variants"], variant.name: remembered}
+        scaling = variants.serverless_scaling(config)
+    else:
+        most = {"min_replicas": count, "max_replicas": max(1, count)}
+        scaling = Scaling.model_validate({**variant.scaling.model_dump(), **most})
+    changed = variant.model_copy(update={"scaling": scaling})
+    every = tuple(changed if each.name == variant.name else each for each in spec.variants)
+    return spec.model_copy(update={"variants": every, "sagemaker": facts}).model_dump(mode="json")
