@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -46,7 +46,15 @@ class Forget:
     """The endpoint is gone; its row may go too."""
 
 
-Step = Deploy | Delete | Report | Forget
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A rollout is over: `document` is the endpoint's from now on, and it is in service."""
+
+    document: Mapping[str, Any]
+    reason: str | None = None
+
+
+Step = Deploy | Delete | Report | Forget | Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class Seen:
     beats: tuple[Beat, ...]
     now: datetime
     start_timeout_s: float
+    alarmed: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """When alarms (region and name) were in ALARM last, in seconds since 1970; of those that rollouts watch."""
 
     def ready(self, app: AppName) -> int:
         """How many replicas of `app` are ready."""
@@ -85,7 +95,7 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
         told = (resource.status, resource.reason) == ("Failed", spec.problem)
         return removed if told else [*removed, Report("Failed", spec.problem)]
     wanted = {app_name(spec, variant): variant for variant in spec.variants}
-    plan: list[Step] = [Deploy(spec, variant) for app, variant in wanted.items() if _needs_deploy(app, variant, seen)]
+    plan: list[Step] = [Deploy(spec, variant) for app, variant in wanted.items() if needs_deploy(app, variant, seen)]
     plan += [Delete(app) for app in present if app not in wanted and _replaced(app, wanted, seen)]
     report = _report(resource, wanted, seen)
     if report is not None and (report.status, report.reason) != (resource.status, resource.reason):
@@ -104,7 +114,7 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
+def needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
     state = seen.apps.get(app)
     return (state is None or state.status != "deleting") and seen.scaled.get(app) != variant.scaling
 
@@ -119,19 +129,20 @@ def _replaced(app: AppName, wanted: Mapping[AppName, VariantSpec], seen: Seen) -
 
 def _report(resource: Resource, wanted: Mapping[AppName, VariantSpec], seen: Seen) -> Report | None:
     if all(seen.serves(app, variant) for app, variant in wanted.items()):
-        return Report("InService")
+        # The reason of a rollout that went back stays until something else is asked for.
+        return Report("InService", resource.reason if resource.status == "InService" else None)
     if resource.status == "InService":
         return None
     failed = [(app, seen.apps[app]) for app in wanted if app in seen.apps and seen.apps[app].status == "failed"]
     if failed:
         app, state = failed[0]
-        return Report("Failed", _reason(app, state, seen))
+        return Report("Failed", explained(app, state, seen))
     if (seen.now - resource.modified_at).total_seconds() > seen.start_timeout_s:
         return Report("Failed", f"not ready within {seen.start_timeout_s:.0f} s")
     return None
 
 
-def _reason(app: AppName, state: App, seen: Seen) -> str:
+def explained(app: AppName, state: App, seen: Seen) -> str:
     """A replica's own words where there are any: they name the cause, Ray Serve's name the attempt."""
     own = [b.detail for b in seen.beats if b.phase == "failed" and (b.endpoint, b.variant, b.revision) == _key(app)]
     return f"variant {app.variant}: {own[-1] if own else _last_line(state.message)}"

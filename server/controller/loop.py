@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
 
-from server.controller.alarms import Alarms
+from server.controller.alarms import Alarms, rung
 from server.controller.cluster import Cluster
-from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Step, observation, steps
+from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Settle, Step
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
+from server.controller.updating import observation, steps
 from server.edge.process import EdgeClient
 from server.edge.routes import RouteTable
 from server.errors import Conflict
@@ -116,24 +118,36 @@ class Controller:
         assert cluster is not None
         resources = await asyncio.to_thread(self.store.find, KIND)
         apps = await self._bounded(cluster.apps)
-        seen = Seen(apps, self._scaled, tuple(self.registry.beats()), datetime.now(UTC), self.settings.start_timeout_s)
+        alarmed = await asyncio.to_thread(rung, self.store, resources)
+        beats, now = tuple(self.registry.beats()), datetime.now(UTC)
+        seen = Seen(apps, self._scaled, beats, now, self.settings.start_timeout_s, alarmed)
         for resource in resources:
-            if (now := observation(resource, seen)) != resource.observation and self.registry.settled:
-                await asyncio.to_thread(self.store.observe, resource, now)
-            for step in steps(resource, seen):
-                try:
-                    await self._take(resource, step, cluster)
-                except (ValueError, TypeError) as error:
-                    # One endpoint that Ray Serve will not take must not stop the others.
-                    log.exception("step refused", endpoint=resource.name)
-                    await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
-                    break
+            await self._bring_closer(await self._observed(resource, seen), seen, cluster)
         for name in [name for name in apps if name.endpoint not in {r.name for r in resources}]:
             await self._bounded(cluster.delete, name)
         for name in list(self._wanted_awake):
             self._wanted_awake.discard(name)
             if name in apps:
                 await self._bounded(cluster.wake, name)
+
+    async def _observed(self, resource: Resource, seen: Seen) -> Resource:
+        """`resource` with what is there now, on disk before anything is done about it."""
+        now = observation(resource, seen)
+        if now == resource.observation or not self.registry.settled:
+            return resource
+        await asyncio.to_thread(self.store.observe, resource, now)
+        self.registry.changed.set()  # a rollout may have moved traffic
+        return replace(resource, observation=now)
+
+    async def _bring_closer(self, resource: Resource, seen: Seen, cluster: Cluster) -> None:
+        for step in steps(resource, seen):
+            try:
+                await self._take(resource, step, cluster)
+            except (ValueError, TypeError) as error:
+                # One endpoint that Ray Serve will not take must not stop the others.
+                log.exception("step refused", endpoint=resource.name)
+                await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
+                break
 
     async def _take(self, resource: Resource, step: Step, cluster: Cluster) -> None:
         match step:
@@ -149,9 +163,17 @@ class Controller:
             case Report(status, reason):
                 log.info("status", endpoint=resource.name, status=status, reason=reason)
                 await asyncio.to_thread(self.store.report, resource, status, reason)
+            case Settle(document, reason):
+                log.info("rollout over", endpoint=resource.name, reason=reason)
+                with contextlib.suppress(Conflict):
+                    await asyncio.to_thread(self._settle, resource, document, reason)
             case Forget():
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(self.store.remove, resource)
+
+    def _settle(self, resource: Resource, document: Mapping[str, Any], reason: str | None) -> None:
+        with self.store.transaction() as together:
+            together.report(together.replace(resource, document, "InService"), "InService", reason)
 
     async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)

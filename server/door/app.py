@@ -17,6 +17,7 @@ from server.audit.keeper import Keeper
 from server.audit.log import AuditLog
 from server.control.audit import ControlAudit
 from server.control.dispatch import Dispatcher
+from server.control.endpoints import SERVING
 from server.control.instances import Machine
 from server.door.audit import HearthAudit, ObjectsAudit
 from server.door.aws import AwsApi
@@ -67,7 +68,7 @@ def application(launch: Launch, store: Store) -> Door:
         """Healthy when the endpoint behind the container contract, if one is named, can answer."""
         if settings.default_endpoint is not None:
             resource = await asyncio.to_thread(store.get, "Endpoint", settings.default_endpoint)
-            if resource.status not in ("InService", "Updating"):
+            if resource.status not in SERVING:
                 return JSONResponse({"status": resource.status}, 503)
         return JSONResponse({"status": "ok"})
 
