@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 LOOK_S = 10.0
 
 
-def rung(store: Store, endpoints: Iterable[Resource]) -> dict[tuple[str, str], float]:
+def rung(store: Store, endpoints: Iterable[Resource], now: float) -> dict[tuple[str, str], float]:
     """When the alarms that rollouts watch, by region and name, were in ALARM last, in seconds since 1970."""
     wanted = {
         (endpoint.region, name)
@@ -32,7 +32,7 @@ def rung(store: Store, endpoints: Iterable[Resource]) -> dict[tuple[str, str], f
     found = {}
     for region, name in wanted:
         with contextlib.suppress(NotFound):  # deleted meanwhile: there is nothing to watch any more
-            if (last := last_rung(store.within(region).get(KIND, name))) is not None:
+            if (last := last_rung(store.within(region).get(KIND, name), now)) is not None:
                 found[region, name] = last
     return found
 

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -45,7 +46,15 @@ Result = TypeVar("Result")
 class Controller:
     """State of one controller process; everything in it can be rebuilt from store, Ray and beats."""
 
-    def __init__(self, settings: Settings, store: Store, edge: EdgeClient, home: Home, address: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        edge: EdgeClient,
+        home: Home,
+        address: str,
+        clock: Callable[[], datetime] = partial(datetime.now, UTC),
+    ) -> None:
         self.settings = settings
         self.store = store
         self.edge = edge
@@ -60,6 +69,7 @@ class Controller:
         self._wanted_awake: set[AppName] = set()
         self._scaled: dict[AppName, Scaling] = {}
         self._address = address
+        self._clock = clock
         self._cluster: Cluster | None = None
 
     async def run(self) -> None:
@@ -118,8 +128,8 @@ class Controller:
         assert cluster is not None
         resources = await asyncio.to_thread(self.store.find, KIND)
         apps = await self._bounded(cluster.apps)
-        alarmed = await asyncio.to_thread(rung, self.store, resources)
-        beats, now = tuple(self.registry.beats()), datetime.now(UTC)
+        now, beats = self._clock(), tuple(self.registry.beats())
+        alarmed = await asyncio.to_thread(rung, self.store, resources, now.timestamp())
         seen = Seen(apps, self._scaled, beats, now, self.settings.start_timeout_s, alarmed)
         for resource in resources:
             await self._bring_closer(await self._observed(resource, seen), seen, cluster)

@@ -143,15 +143,13 @@ def _turned(progress: Progress, strategy: Strategy, why: str, now: float) -> Pro
 
 
 def _back(progress: Progress, strategy: Strategy, sight: Sight) -> Progress:
+    if progress.share <= 0:
+        return replace(progress, stage="reverted", since=sight.now)
     if not _takes_back(progress, strategy, sight):
         late = progress.stage == "reverting" and sight.now - progress.since >= sight.start_timeout_s
         return replace(progress, stage="stuck", since=sight.now) if late else progress
-    if progress.low <= TOLERANCE:
-        return replace(progress, stage="reverted", since=sight.now, low=0.0, share=0.0)
-    low = _lower(progress.low, strategy)
-    return replace(
-        progress, stage="reverting", since=sight.now, low=low, high=progress.low, share=progress.low
-    )
+    back = progress.low
+    return Progress("reverting", sight.now, _lower(back, strategy), back, back, progress.reason)
 
 
 def _lower(share: float, strategy: Strategy) -> float:

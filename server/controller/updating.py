@@ -60,8 +60,9 @@ def _advanced(resource: Resource, spec: EndpointSpec, rollout: Rollout, seen: Se
     sight = _sight(resource, spec, rollout, seen)
     for _ in range(MOST_STEPS):
         following = step(progress, rollout.strategy, rollout.asked_at, sight)
-        if following == progress:
-            break
+        moved = following.share != progress.share
+        if following == progress or moved:
+            return following  # what follows from moved traffic waits until the edge knows of it
         progress = following
     return progress
 

@@ -29,10 +29,10 @@ def with_history(alarm: Resource, kind: str, summary: str, data: Mapping[str, An
     return history(alarm.observation or {}, kind, summary, data)
 
 
-def last_rung(alarm: Resource) -> float | None:
-    """When `alarm` was in ALARM last, in seconds since 1970: now, when it came to an end, or never (that is known)."""
+def last_rung(alarm: Resource, now: float) -> float | None:
+    """When `alarm` was in ALARM last, in seconds since 1970: `now`, or when that ended; None: never as far as known."""
     if alarm.status == "ALARM":
-        return time.time()
+        return now
     ends = [
         item["Timestamp"]
         for item in (alarm.observation or {}).get("History", ())

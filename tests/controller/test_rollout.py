@@ -123,7 +123,7 @@ def test_green_that_does_not_start_brings_it_back(strategy: Strategy, sight: Sig
     turned = step(begin(strategy, 0.0), strategy, 0.0, sight)
     assert turned.stage == "reverting"
     assert words in str(turned.reason)
-    assert step(turned, strategy, 0.0, sight).stage == "reverted"
+    assert step(turned, strategy, 0.0, sight).stage == "reverted", "no traffic has to move"
 
 
 def test_the_whole_of_it_has_a_time_limit() -> None:
@@ -148,8 +148,10 @@ def test_a_rolling_rollback_waits_for_blues_replicas_and_says_when_they_do_not_c
 
 def test_blue_green_goes_back_even_to_a_blue_that_lost_a_replica() -> None:
     turned = step(replace(begin(CANARY, 0.0), stage="baking", share=0.25), CANARY, 0.0, seen(1, 3, 4, "errors"))
-    assert step(turned, CANARY, 0.0, seen(2, 3)).stage == "reverted"
-    assert step(turned, CANARY, 0.0, seen(2, 0)).stage == "reverting"
+    back = step(turned, CANARY, 0.0, seen(2, 3))
+    assert (back.stage, back.share) == ("reverting", 0.0)
+    assert step(back, CANARY, 0.0, seen(3, 3)).stage == "reverted"
+    assert step(turned, CANARY, 0.0, seen(2, 0)) == turned
 
 
 @st.composite
