@@ -17,6 +17,7 @@ LARGEST = 0.5
 LEAST_STEP = {"CanarySize": 0.0, "LinearStepSize": 0.1, "MaximumBatchSize": 0.05}
 """Least part of a variant by the size's member (the service model's descriptions)."""
 SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
+ALARMS = "AutoRollbackConfiguration.Alarms"
 TOLERANCE = 1e-9
 
 STATUS = {
@@ -135,16 +136,13 @@ def _steps(part: float) -> tuple[float, ...]:
 
 
 def _alarms(store: Store, given: Any) -> tuple[str, ...]:
-    names: list[str] = []
-    for alarm in given:
-        if "AlarmName" not in alarm:
-            raise _refused("every alarm of AutoRollbackConfiguration needs an AlarmName", "AutoRollbackConfiguration.Alarms")
-        names.append(alarm["AlarmName"])
+    if not all("AlarmName" in alarm for alarm in given):
+        raise _refused("every alarm of AutoRollbackConfiguration needs an AlarmName", ALARMS)
+    names = [alarm["AlarmName"] for alarm in given]
     missing = [name for name in dict.fromkeys(names) if not _exists(store, name)]
     if missing:
         raise _refused(
-            f"the CloudWatch alarms [{', '.join(missing)}] do not exist in this account and region",
-            "AutoRollbackConfiguration.Alarms",
+            f"the CloudWatch alarms [{', '.join(missing)}] do not exist in this account and region", ALARMS
         )
     return tuple(dict.fromkeys(names))
 

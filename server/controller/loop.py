@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -43,6 +42,10 @@ CALL_TIMEOUT_S = 60.0
 Result = TypeVar("Result")
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Controller:
     """State of one controller process; everything in it can be rebuilt from store, Ray and beats."""
 
@@ -53,7 +56,7 @@ class Controller:
         edge: EdgeClient,
         home: Home,
         address: str,
-        clock: Callable[[], datetime] = partial(datetime.now, UTC),
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.settings = settings
         self.store = store

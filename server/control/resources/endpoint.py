@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import kind as kinds
 from server.control import deployments, variants
+from server.control import kind as kinds
 from server.control.endpoints import CHANGING
 from server.control.endpoints import KIND as ENDPOINT
 from server.control.kind import Kind, describes, find, make
