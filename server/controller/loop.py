@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -179,14 +179,10 @@ class Controller:
             case Settle(document, reason):
                 log.info("rollout over", endpoint=resource.name, reason=reason)
                 with contextlib.suppress(Conflict):
-                    await asyncio.to_thread(self._settle, resource, document, reason)
+                    await asyncio.to_thread(self.store.replace, resource, document, "InService", reason=reason)
             case Forget():
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(self.store.remove, resource)
-
-    def _settle(self, resource: Resource, document: Mapping[str, Any], reason: str | None) -> None:
-        with self.store.transaction() as together:
-            together.report(together.replace(resource, document, "InService"), "InService", reason)
 
     async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)
