@@ -22,7 +22,7 @@ from server.controller.decide import Delete, Deploy, Forget, Report, Seen, Settl
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
-from server.controller.updating import observation, steps
+from server.controller.updating import observation, refused, steps
 from server.edge.process import EdgeClient
 from server.edge.routes import RouteTable
 from server.errors import Conflict
@@ -159,7 +159,10 @@ class Controller:
             except (ValueError, TypeError) as error:
                 # One endpoint that Ray Serve will not take must not stop the others.
                 log.exception("step refused", endpoint=resource.name)
-                await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
+                if (back := refused(resource, str(error), seen)) is not None:
+                    await asyncio.to_thread(self.store.observe, resource, back)
+                else:
+                    await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
                 break
 
     async def _take(self, resource: Resource, step: Step, cluster: Cluster) -> None:

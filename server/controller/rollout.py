@@ -101,7 +101,7 @@ def step(progress: Progress, strategy: Strategy, asked_at: float, sight: Sight) 
         return _back(progress, strategy, sight)
     why = _trouble(progress, strategy, asked_at, sight)
     if why is not None:
-        return _turned(progress, strategy, why, sight.now)
+        return turned(progress, strategy, why, sight.now)
     return _forth(progress, strategy, sight)
 
 
@@ -136,7 +136,7 @@ def _forth(progress: Progress, strategy: Strategy, sight: Sight) -> Progress:
     return replace(progress, stage="creating", since=sight.now, low=progress.share, high=following)
 
 
-def _turned(progress: Progress, strategy: Strategy, why: str, now: float) -> Progress:
+def turned(progress: Progress, strategy: Strategy, why: str, now: float) -> Progress:
     """On the way back. Blue keeps at least the replicas that it still has, green those that it needs."""
     low = min(progress.low, _lower(progress.share, strategy))
     return Progress("reverting", now, low, max(progress.share, low), progress.share, why)

@@ -11,7 +11,7 @@ from typing import Any
 
 from server.controller import decide
 from server.controller.decide import Delete, Deploy, Report, Seen, Settle, Step, explained, needs_deploy
-from server.controller.rollout import ENDED, FORWARD, NOTED, Fleet, Progress, Sight, noted, recall, replicas, step
+from server.controller.rollout import ENDED, FORWARD, NOTED, Fleet, Progress, Sight, noted, recall, replicas, step, turned
 from server.replicas.names import AppName, app_name
 from server.spec import EndpointSpec, Rollout, Scaling, VariantSpec
 from server.store.store import Resource
@@ -31,6 +31,17 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
         "pending": _counted(spec.pending.spec, seen, progress.share),
         NOTED: noted(spec.pending, progress),
     }
+
+
+def refused(resource: Resource, why: str, seen: Seen) -> dict[str, Any] | None:
+    """The observation of an endpoint whose rollout Ray Serve does not take: it goes back. None without a rollout."""
+    pending = EndpointSpec.model_validate(resource.document).pending
+    if pending is None or resource.status == "Deleting":
+        return None
+    progress = recall(pending, resource.observation)
+    if progress.stage in FORWARD:
+        progress = turned(progress, pending.strategy, why, seen.now.timestamp())
+    return {**(resource.observation or {}), NOTED: noted(pending, progress)}
 
 
 def steps(resource: Resource, seen: Seen) -> list[Step]:

@@ -26,6 +26,10 @@ from server.store.store import Resource, Store, connect
 NAME = "ep"
 
 
+class Killed(BaseException):
+    """The controller is killed while it does its work."""
+
+
 @dataclass
 class Cluster:
     """Ray Serve, played: replicas of what is deployed come one a second and go at once."""
@@ -38,11 +42,26 @@ class Cluster:
     """A model whose replicas never get ready."""
     models: dict[AppName, str] = field(default_factory=dict)
 
+    refused: str | None = None
+    """A model whose application Ray Serve does not take."""
+    calls: int = 0
+    dies_at: int | None = None
+    """The number of the call at which the controller is killed, before the call is made."""
+
     def deploy(self, _spec: EndpointSpec, variant: VariantSpec, _home: object, name: AppName) -> None:
+        self._count()
+        if variant.model == self.refused:
+            raise ValueError("no such option")
         self.scaling[name], self.models[name] = variant.scaling, variant.model
         self.replicas.setdefault(name, 0)
 
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self.dies_at:
+            raise Killed
+
     def delete(self, name: AppName) -> None:
+        self._count()
         for table in (self.scaling, self.replicas, self.models):
             table.pop(name, None)
 
@@ -118,8 +137,11 @@ class Rehearsal:
         registry._beats.clear()
         for beat in self.cluster.beats():
             registry.hear(beat)
-        await self.controller._reconcile()
-        await self.controller._publish()
+        try:
+            await self.controller._reconcile()
+            await self.controller._publish()
+        except Killed:
+            self.controller = self.born()
 
     def run(self, seconds: int, *, killed: bool = False) -> None:
         async def ticks() -> None:

@@ -142,6 +142,26 @@ def test_replicas_that_cannot_start_bring_the_old_back_with_their_reason(world: 
     settled(world, new)
 
 
+@pytest.mark.parametrize("call", range(2, 9))
+def test_a_controller_that_dies_between_two_steps_goes_on_with_them(world: Rehearsal, call: int) -> None:
+    world.serve(OLD)
+    world.cluster.dies_at = call
+    new = world.roll_out(ROLLING, NEW)
+    seen = world.until("InService")
+    shares = [progress.share for progress in seen]
+    assert shares == sorted(shares)
+    settled(world, new)
+
+
+def test_an_application_that_is_not_taken_brings_the_old_back(world: Rehearsal) -> None:
+    old = world.serve(OLD)
+    world.cluster.refused = "two"
+    world.roll_out(CANARY, NEW)
+    world.until("InService", limit=4)
+    assert world.resource.reason == "The deployment of new was rolled back: no such option."
+    settled(world, old)
+
+
 @pytest.mark.parametrize("strategy", EVERY.values(), ids=EVERY)
 def test_replicas_that_never_get_ready_bring_the_old_back(world: Rehearsal, strategy: Strategy) -> None:
     old = world.serve(OLD)

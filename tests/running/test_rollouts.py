@@ -1,4 +1,4 @@
-"""Rollouts on the running Hearth under load: a canary through a controller's death, and a rollback by alarm."""
+"""Rollouts on the running Hearth under load: every strategy, a controller that dies meanwhile, a rollback by alarm."""
 
 from __future__ import annotations
 
@@ -30,13 +30,21 @@ CODE = """
     def transform_fn(model, body, content_type, accept):
         return model, "text/plain"
 """
-CANARY = {
-    "BlueGreenUpdatePolicy": {
-        "TrafficRoutingConfiguration": {
-            "Type": "CANARY", "WaitIntervalInSeconds": 12, "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 25}
-        }
-    }
-}  # fmt: skip
+QUARTER, HALF = ({"Type": "CAPACITY_PERCENT", "Value": value} for value in (25, 50))
+ONE = {"Type": "INSTANCE_COUNT", "Value": 1}
+
+
+def blue_green(kind: str, wait: int, **sizes: Any) -> dict[str, Any]:
+    routing = {"Type": kind, "WaitIntervalInSeconds": wait, **sizes}
+    return {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+
+
+CANARY = blue_green("CANARY", 8, CanarySize=QUARTER)
+OTHERS = (
+    blue_green("LINEAR", 1, LinearStepSize=HALF),
+    {"RollingUpdatePolicy": {"MaximumBatchSize": ONE, "WaitIntervalInSeconds": 1}},
+    blue_green("ALL_AT_ONCE", 1),
+)
 
 
 def made(hearth: Hearth, service: str) -> Any:
@@ -97,13 +105,21 @@ def endpoint(hearth: Hearth, sagemaker: Any) -> Iterator[Any]:  # noqa: F811
         sagemaker.create_model(ModelName=f"{NAME}-{who}", PrimaryContainer=container)
         sagemaker.create_endpoint_config(
             EndpointConfigName=f"{NAME}-{who}",
-            ProductionVariants=[{"VariantName": "v", "ModelName": f"{NAME}-{who}", **TINY}],
+            ProductionVariants=[
+                {"VariantName": "v", "ModelName": f"{NAME}-{who}", **TINY, "InitialInstanceCount": 2}
+            ],
         )
     sagemaker.create_endpoint(EndpointName=NAME, EndpointConfigName=f"{NAME}-blue")
     in_service(sagemaker, NAME)
     yield sagemaker
     removed(lambda: sagemaker.delete_endpoint(EndpointName=NAME))
     s3.close()
+
+
+def sides(client: Any) -> tuple[str, str]:
+    """Who serves, and who does not."""
+    old = client.describe_endpoint(EndpointName=NAME)["EndpointConfigName"].removeprefix(f"{NAME}-")
+    return old, {"blue": "green", "green": "blue"}[old]
 
 
 def baking(hearth: Hearth, client: Any) -> dict[str, Any]:
@@ -138,10 +154,21 @@ def test_a_canary_under_load_fails_no_request_even_when_the_controller_dies(hear
     assert set(everything) == {"blue", "green"}, everything
 
 
+def test_every_other_strategy_under_load_fails_no_request(hearth: Hearth, endpoint: Any) -> None:
+    with Load(hearth) as load:
+        for deployment in OTHERS:
+            old, new = sides(endpoint)
+            hearth.wait(f"{old} answers", lambda who=old: load.so_far()[who] > 20)  # type: ignore[misc]
+            endpoint.update_endpoint(EndpointName=NAME, EndpointConfigName=f"{NAME}-{new}", DeploymentConfig=deployment)
+            assert in_service(endpoint, NAME)["EndpointConfigName"] == f"{NAME}-{new}"
+            hearth.wait("two replicas are left", lambda: len(hearth.replicas(NAME)) == 2, 30)
+            assert set(load.during(0.5)) == {new}
+        everything = load.so_far()
+    assert set(everything) == {"blue", "green"}, everything
+
+
 def test_an_alarm_under_load_brings_the_old_back_and_fails_no_request(hearth: Hearth, endpoint: Any) -> None:
-    now = endpoint.describe_endpoint(EndpointName=NAME)["EndpointConfigName"]
-    old = now.removeprefix(f"{NAME}-")
-    new = {"blue": "green", "green": "blue"}[old]
+    old, new = sides(endpoint)
     cloudwatch = made(hearth, "cloudwatch")
     cloudwatch.put_metric_alarm(
         AlarmName="too-many-errors", Namespace="AWS/SageMaker", MetricName="Invocation5XXErrors", Statistic="Sum",
@@ -156,9 +183,9 @@ def test_an_alarm_under_load_brings_the_old_back_and_fails_no_request(hearth: He
         hearth.wait("the canary answers", lambda: load.so_far()[new] > 20, 10)
         cloudwatch.set_alarm_state(AlarmName="too-many-errors", StateValue="ALARM", StateReason="a test")
         after = in_service(endpoint, NAME)
-        assert after["EndpointConfigName"] == now
+        assert after["EndpointConfigName"] == f"{NAME}-{old}"
         assert "alarm too-many-errors is in ALARM" in after["FailureReason"]
-        hearth.wait("the canary is gone", lambda: len(hearth.replicas(NAME)) == 1, 20)
+        hearth.wait("the canary is gone", lambda: len(hearth.replicas(NAME)) == 2, 20)
         assert set(load.during(1)) == {old}
         everything = load.so_far()
     assert set(everything) == {"blue", "green"}, everything
