@@ -52,7 +52,7 @@ class World:
 
 def history(world: World, limit: int = 2000) -> list[tuple[str, float]]:
     """Every stage and share it goes through until it ends."""
-    passed = [(world.progress.stage, world.progress.share)]
+    passed: list[tuple[str, float]] = [(world.progress.stage, world.progress.share)]
     for _ in range(limit):
         world.go()
         if passed[-1] != (world.progress.stage, world.progress.share):
