@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -138,6 +139,40 @@ class VariantSpec(Frozen):
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
+class Strategy(Frozen):
+    """How traffic goes over from the replicas that serve (blue) to those that replace them (green)."""
+
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+    """Green's part of the traffic after each step; rising, the last one is 1."""
+    rolling: bool = False
+    """Blue's replicas go as green's come, step by step; otherwise both fleets are there in full."""
+    rollback_step: float = Field(1.0, gt=0, le=1)
+    """Most that goes back to blue in one step of a rolling rollback."""
+    bake_s: float = Field(0.0, ge=0)
+    """Seconds in which alarms are watched after each step."""
+    termination_wait_s: float = Field(0.0, ge=0)
+    """Seconds that blue is kept after the last step."""
+    timeout_s: float | None = Field(None, gt=0)
+    """Seconds for all of it; None: only the start of green's replicas is bounded."""
+    alarms: tuple[str, ...] = ()
+    """CloudWatch alarms of the endpoint's region; one of them in ALARM brings all traffic back to blue."""
+
+    @model_validator(mode="after")
+    def _rises_to_one(self) -> Strategy:
+        if not self.shares or self.shares[-1] != 1 or any(a >= b for a, b in pairwise(self.shares)):
+            raise ValueError(f"shares must rise and end with 1, got {self.shares}")
+        return self
+
+
+class Rollout(Frozen):
+    """What an endpoint is to become, and how; until that is done the endpoint's document says what it was."""
+
+    spec: EndpointSpec
+    strategy: Strategy = Strategy()
+    asked_at: float
+    """Seconds since 1970; tells one rollout of an endpoint from the next."""
+
+
 class EndpointSpec(Frozen):
     """An endpoint: a name and the variants that share its traffic."""
 
@@ -147,6 +182,8 @@ class EndpointSpec(Frozen):
     """Why it cannot be run as asked; the controller then starts nothing and reports Failed with these words."""
     sagemaker: dict[str, JsonValue] = Field(default_factory=dict)
     """What SageMaker's API shows of it and nothing here acts on, e.g. EndpointConfigName."""
+    pending: Rollout | None = None
+    """What takes this document's place when its rollout is through."""
 
     @model_validator(mode="after")
     def _distinct(self) -> EndpointSpec:

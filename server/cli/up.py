@@ -118,7 +118,7 @@ class Progress:
 
 def _settled(resource: Resource, replicas: list[Any]) -> bool:
     """Whether the endpoint failed, sleeps by right, or has a ready replica of each variant."""
-    if resource.status == "Failed":
+    if resource.status in ("Failed", "UpdateRollbackFailed"):
         return True
     ready = {(r["endpoint"], r["variant"]) for r in replicas if r["phase"] == "ready"}
     return resource.status == "InService" and all(

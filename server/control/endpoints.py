@@ -8,6 +8,9 @@ from server.store.store import Resource, Store
 
 KIND = "Endpoint"
 
+CHANGING = ("Creating", "Updating", "RollingBack")
+SERVING = ("InService", "Updating", "RollingBack", "UpdateRollbackFailed")
+
 
 def deploy(store: Store, spec: EndpointSpec) -> Resource:
     """Asks for `spec`: a new endpoint, or another version of one that is there.

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.errors import Unavailable
+from server.errors import NotFound, Unavailable
 from server.metrics.alarm import Rule, State, evaluate, reason
 from server.metrics.series import MetricStore
-from server.store.alarms import KIND, changed
+from server.store.alarms import KIND, changed, last_rung
 from server.store.store import Resource, Store
 
 log = structlog.get_logger(__name__)
 
 LOOK_S = 10.0
+
+
+def rung(store: Store, endpoints: Iterable[Resource], now: float) -> dict[tuple[str, str], float]:
+    """When the alarms that rollouts watch, by region and name, were in ALARM last, in seconds since 1970."""
+    wanted = {
+        (endpoint.region, name)
+        for endpoint in endpoints
+        if (pending := endpoint.document.get("pending")) is not None
+        for name in pending["strategy"]["alarms"]
+    }
+    found = {}
+    for region, name in wanted:
+        with contextlib.suppress(NotFound):  # deleted meanwhile: there is nothing to watch any more
+            if (last := last_rung(store.within(region).get(KIND, name), now)) is not None:
+                found[region, name] = last
+    return found
+
 
 class Alarms:
     """Watches the alarms of all regions."""

@@ -46,7 +46,15 @@ class Forget:
     """The endpoint is gone; its row may go too."""
 
 
-Step = Deploy | Delete | Report | Forget
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A rollout is over: `document` is the endpoint's from now on, and it is in service."""
+
+    document: Mapping[str, Any]
+    reason: str | None = None
+
+
+Step = Deploy | Delete | Report | Forget | Settle
 
 
 TRIES = 3
@@ -73,6 +81,8 @@ class Seen:
     settled: bool = True
     """False while a replica may not have beaten yet to a controller that has just started."""
     tried: Mapping[AppName, Tried] = field(default_factory=dict)
+    alarmed: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """When alarms (region and name) were in ALARM last, in seconds since 1970; of those that rollouts watch."""
 
     def ready(self, app: AppName) -> int:
         """How many replicas of `app` are ready."""
@@ -106,7 +116,7 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
     plan += [
         Deploy(spec, variant)
         for app, variant in wanted.items()
-        if app not in again and _needs_deploy(app, variant, seen)
+        if app not in again and needs_deploy(app, variant, seen)
     ]
     plan += [Delete(app) for app in present if app not in wanted and _replaced(app, wanted, seen)]
     report = None if again else _report(resource, wanted, seen)
@@ -126,7 +136,7 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
+def needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
     state = seen.apps.get(app)
     return state is None or (state.status != "deleting" and seen.scaled.get(app) != variant.scaling)
 
@@ -165,19 +175,20 @@ def _report(resource: Resource, wanted: Mapping[AppName, VariantSpec], seen: See
     if not seen.settled:
         return None
     if all(seen.serves(app, variant) for app, variant in wanted.items()):
-        return Report("InService")
+        # The reason of a rollout that went back stays until something else is asked for.
+        return Report("InService", resource.reason if resource.status == "InService" else None)
     if resource.status == "InService":
         return None
     failed = [(app, seen.apps[app]) for app in wanted if app in seen.apps and seen.apps[app].status == "failed"]
     if failed:
         app, state = failed[0]
-        return Report("Failed", _reason(app, state, seen))
+        return Report("Failed", explained(app, state, seen))
     if _too_late(resource, seen):
         return Report("Failed", f"not ready within {seen.start_timeout_s:.0f} s")
     return None
 
 
-def _reason(app: AppName, state: App, seen: Seen) -> str:
+def explained(app: AppName, state: App, seen: Seen) -> str:
     """A replica's own words where there are any: they name the cause, Ray Serve's name the attempt."""
     return f"variant {app.variant}: {_own_words(app, seen) or _last_line(state.message)}"
 

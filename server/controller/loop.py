@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from server.controller.alarms import Alarms
+from server.controller.alarms import Alarms, rung
 from server.controller.cluster import Cluster
-from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Step, Tried, observation, steps
+from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Settle, Step, Tried
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
 from server.controller.scaler import Scaler
+from server.controller.updating import observation, refused, steps
 from server.edge.process import EdgeClient, EdgeError
 from server.edge.routes import RouteTable
 from server.errors import Conflict, Unavailable
@@ -42,10 +43,22 @@ CALL_TIMEOUT_S = 60.0
 Result = TypeVar("Result")
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Controller:
     """State of one controller process; everything in it can be rebuilt from store, Ray and beats."""
 
-    def __init__(self, settings: Settings, store: Store, edge: EdgeClient, home: Home, address: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        edge: EdgeClient,
+        home: Home,
+        address: str,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.edge = edge
@@ -63,6 +76,7 @@ class Controller:
         self._scaled: dict[AppName, Scaling] = {}
         self._tried: dict[AppName, Tried] = {}
         self._address = address
+        self._clock = clock
         self._cluster: Cluster | None = None
 
     async def run(self) -> None:
@@ -133,21 +147,13 @@ class Controller:
         assert cluster is not None
         resources = await asyncio.to_thread(self.store.find, KIND)
         apps = await self._bounded(cluster.apps)
+        now, beats = self._clock(), tuple(self.registry.beats())
+        alarmed = await asyncio.to_thread(rung, self.store, resources, now.timestamp())
         seen = Seen(
-            apps, self._scaled, tuple(self.registry.beats()), datetime.now(UTC), self.settings.start_timeout_s,
-            self.registry.settled, self._tried,
-        )  # fmt: skip
+            apps, self._scaled, beats, now, self.settings.start_timeout_s, self.registry.settled, self._tried, alarmed
+        )
         for resource in resources:
-            if (now := observation(resource, seen)) != resource.observation and seen.settled:
-                await asyncio.to_thread(self.store.observe, resource, now)
-            for step in steps(resource, seen):
-                try:
-                    await self._take(resource, step, cluster, apps)
-                except (ValueError, TypeError) as error:
-                    # One endpoint that Ray Serve will not take must not stop the others.
-                    log.exception("step refused", endpoint=resource.name)
-                    await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
-                    break
+            await self._bring_closer(await self._observed(resource, seen), seen, cluster)
         for name in [name for name in apps if name.endpoint not in {r.name for r in resources}]:
             await self._bounded(cluster.delete, name)
             self._scaled.pop(name, None)
@@ -155,6 +161,28 @@ class Controller:
             self._wanted_awake.discard(name)
             if name in apps:
                 await self._bounded(cluster.wake, name)
+
+    async def _observed(self, resource: Resource, seen: Seen) -> Resource:
+        """`resource` with what is there now, on disk before anything is done about it."""
+        now = observation(resource, seen)
+        if now == resource.observation or not self.registry.settled:
+            return resource
+        await asyncio.to_thread(self.store.observe, resource, now)
+        self.registry.changed.set()  # a rollout may have moved traffic
+        return replace(resource, observation=now)
+
+    async def _bring_closer(self, resource: Resource, seen: Seen, cluster: Cluster) -> None:
+        for step in steps(resource, seen):
+            try:
+                await self._take(resource, step, cluster, seen.apps)
+            except (ValueError, TypeError) as error:
+                # One endpoint that Ray Serve will not take must not stop the others.
+                log.exception("step refused", endpoint=resource.name)
+                if (back := refused(resource, str(error), seen)) is not None:
+                    await asyncio.to_thread(self.store.observe, resource, back)
+                else:
+                    await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
+                break
 
     async def _take(self, resource: Resource, step: Step, cluster: Cluster, apps: Mapping[AppName, App]) -> None:
         match step:
@@ -175,6 +203,10 @@ class Controller:
                     await self._publish()  # who reads InService and asks at once must meet the new routes
                 log.info("status", endpoint=resource.name, status=status, reason=reason)
                 await asyncio.to_thread(self.store.report, resource, status, reason)
+            case Settle(document, reason):
+                log.info("rollout over", endpoint=resource.name, reason=reason)
+                with contextlib.suppress(Conflict):
+                    await asyncio.to_thread(self.store.replace, resource, document, "InService", reason=reason)
             case Forget():
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(self.store.remove, resource)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from server.beat import Beat
 from server.controller.registry import Registry, ready
+from server.controller.rollout import recall
+from server.controller.shares import shared
 from server.edge.routes import Backend, RouteTable, Server
 from server.spec import EndpointSpec, VariantSpec
 from server.store.store import Resource
@@ -14,13 +16,19 @@ from server.store.store import Resource
 def route_table(endpoints: Iterable[Resource], registry: Registry, default_endpoint: str | None) -> RouteTable:
     """Routes to every ready replica of every endpoint that is not being deleted."""
     backends = [
-        _backend(spec, variant, registry)
+        backend
         for resource in endpoints
         if resource.status != "Deleting"
-        for spec in (EndpointSpec.model_validate(resource.document),)
-        for variant in spec.variants
+        for backend in _backends(resource, registry)
     ]
     return RouteTable(backends=tuple(backends), default_endpoint=default_endpoint)
+
+
+def _backends(resource: Resource, registry: Registry) -> list[Backend]:
+    spec = EndpointSpec.model_validate(resource.document)
+    if spec.pending is None:
+        return [_backend(spec, variant, registry) for variant in spec.variants]
+    return shared(spec, spec.pending, recall(spec.pending, resource.observation).share, registry)
 
 
 def _backend(spec: EndpointSpec, variant: VariantSpec, registry: Registry) -> Backend:

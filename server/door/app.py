@@ -19,6 +19,7 @@ from server.audit.log import AuditLog
 from server.control.audit import ControlAudit
 from server.control.authorization import Authorizer
 from server.control.dispatch import Dispatcher, anyone
+from server.control.endpoints import SERVING
 from server.control.instances import Machine
 from server.door.asking import asking
 from server.door.audit import HearthAudit, ObjectsAudit
@@ -87,7 +88,7 @@ def application(launch: Launch, store: Store) -> Door:
         """Healthy when the endpoint behind the container contract, if one is named, can answer."""
         if settings.default_endpoint is not None:
             resource = await asyncio.to_thread(store.get, "Endpoint", settings.default_endpoint)
-            if resource.status not in ("InService", "Updating"):
+            if resource.status not in SERVING:
                 return JSONResponse({"status": resource.status}, 503)
         return JSONResponse({"status": "ok"})
 

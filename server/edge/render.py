@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.edge.replies import error_lines
@@ -74,14 +74,19 @@ def _variant_lines(endpoint: str, variants: Sequence[Backend]) -> str:
 def _servers(table: RouteTable, slots: Slots) -> dict[ServerName, Occupant]:
     servers: dict[ServerName, Occupant] = {}
     for endpoint, variants in table.endpoints().items():
-        share = weights(variants)
+        among = weights(variants)
         for backend in variants:
+            within = weights([replace(backend, weight=1.0)])[backend.variant]
             for index, address in enumerate(slots[backend.key]):
                 slot = slot_name(backend.variant, index)
-                servers[backend_name(endpoint), slot] = Occupant(address, share[backend.variant])
+                servers[backend_name(endpoint), slot] = _occupant(address, among[backend.variant])
                 if len(variants) > 1:
-                    servers[backend_name(endpoint, backend.variant), slot] = Occupant(address, 1)
+                    servers[backend_name(endpoint, backend.variant), slot] = _occupant(address, within)
     return servers
+
+
+def _occupant(address: Address | None, weighed: Mapping[Address, int]) -> Occupant:
+    return Occupant(address, 0 if address is None else weighed[address])
 
 
 def _sections(table: RouteTable, config: EdgeConfig, servers: Mapping[ServerName, Occupant]) -> str:
@@ -240,9 +245,9 @@ backend {DOOR}
 def _endpoint(
     config: EdgeConfig, endpoint: str, variants: Sequence[Backend], servers: Mapping[ServerName, Occupant]
 ) -> str:
-    # One variant: the replica with the least to do. Several: leastconn would undo the weights as soon as one
-    # variant is slower, and random(1) follows them only roughly; round robin keeps them exactly.
-    balance = "leastconn" if len(variants) == 1 else "roundrobin"
+    # One variant: the replica with the least to do. Several, or several revisions: leastconn would undo the weights
+    # as soon as one is slower, and random(1) follows them only roughly; round robin keeps them exactly.
+    balance = "leastconn" if len(variants) == 1 and not variants[0].split else "roundrobin"
     name = backend_name(endpoint)
     lines = [_server_line(config, name, backend, servers, "") for backend in variants]
     return f"""\
@@ -261,7 +266,7 @@ def _target(config: EdgeConfig, backend: Backend, servers: Mapping[ServerName, O
     lines = _server_line(config, name, backend, servers, backend_name(backend.endpoint))
     return f"""\
 backend {name}
-  balance leastconn
+  balance {"roundrobin" if backend.split else "leastconn"}
 {lines}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup
 """
 

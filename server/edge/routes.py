@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,12 @@ class Server:
     id: str
     host: str
     port: int
+    share: float = 1.0
+    """Its part of its variant's traffic, relative to the variant's other servers."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.share < float("inf"):
+            raise ValueError(f"share {self.share} of replica {self.id} is not a share of traffic")
         ipaddress.ip_address(self.host)
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port {self.port} of replica {self.id} is not in 1..65535")
@@ -58,6 +62,8 @@ class Backend:
     servers: tuple[Server, ...]
     max_in_flight: int
     """What one replica admits; the edge queues shortly, then refuses, at twice as many."""
+    split: bool = False
+    """Whether the servers' shares must be kept exactly, because they are of two revisions."""
 
     def __post_init__(self) -> None:
         for name in (self.endpoint, self.variant):
@@ -207,22 +213,31 @@ def _seats(backend: Backend, previous: Sequence[Address | None]) -> tuple[Addres
     return tuple(seats)
 
 
-def weights(variants: Sequence[Backend]) -> dict[str, int]:
-    """Weight of one server of each variant, so that traffic divides among variants by their own weights.
+def weights(variants: Sequence[Backend]) -> dict[str, dict[Address, int]]:
+    """Weight of each server, so that traffic divides among variants by their weights, within one by its shares.
 
-    Whole numbers up to 256 that come closest to the wanted ratios; above 0 wherever the variant's is.
+    Whole numbers up to 256 that come closest to the wanted ratios; above 0 wherever weight and share are.
     """
     heaviest = max((v.weight for v in variants), default=0.0)
-    per_server = {v.variant: v.weight / heaviest / len(v.servers) for v in variants if v.weight > 0 and v.servers}
-    top = max(per_server.values(), default=1.0)
-    ratios = {name: share / top for name, share in per_server.items()}
-    best = min(range(HIGHEST_WEIGHT, 0, -1), key=lambda scale: _misfit(ratios, scale))
-    return {v.variant: _rounded(ratios[v.variant] * best) if v.variant in ratios else 0 for v in variants}
+    parts = {
+        (v.variant, server.address): v.weight / heaviest * server.share / total
+        for v in variants
+        if v.weight > 0 and (total := sum(server.share for server in v.servers)) > 0
+        for server in v.servers
+    }
+    top = max(parts.values(), default=1.0)
+    ratios = {key: part / top for key, part in parts.items()}
+    distinct = {ratio for ratio in ratios.values() if ratio > 0}
+    best = min(range(HIGHEST_WEIGHT, 0, -1), key=lambda scale: _misfit(distinct, scale))
+    return {
+        v.variant: {s.address: _rounded(ratios.get((v.variant, s.address), 0.0) * best) for s in v.servers}
+        for v in variants
+    }
 
 
-def _misfit(ratios: Mapping[str, float], scale: int) -> float:
-    return max((abs(_rounded(r * scale) / (r * scale) - 1) for r in ratios.values() if r > 0), default=0.0)
+def _misfit(ratios: Collection[float], scale: int) -> float:
+    return max((abs(_rounded(ratio * scale) / (ratio * scale) - 1) for ratio in ratios), default=0.0)
 
 
 def _rounded(weight: float) -> int:
-    return max(1, round(weight))
+    return max(1, round(weight)) if weight > 0 else 0

@@ -29,6 +29,19 @@ def with_history(alarm: Resource, kind: str, summary: str, data: Mapping[str, An
     return history(alarm.observation or {}, kind, summary, data)
 
 
+def last_rung(alarm: Resource, now: float) -> float | None:
+    """When `alarm` was in ALARM last, in seconds since 1970: `now`, or when that ended; None: never as far as known."""
+    if alarm.status == "ALARM":
+        return now
+    ends = [
+        item["Timestamp"]
+        for item in (alarm.observation or {}).get("History", ())
+        if item["HistoryItemType"] == "StateUpdate"
+        and json.loads(item["HistoryData"])["oldState"]["stateValue"] == "ALARM"
+    ]
+    return max(ends, default=None)
+
+
 def changed(store: Store, alarm: Resource, state: str, why: str, data: str | None = None) -> bool:
     """Notes another state; False when the alarm itself was changed or went meanwhile."""
     summary = f"Alarm updated from {alarm.status} to {state}"

@@ -148,11 +148,15 @@ class Store:
         document: Mapping[str, Any],
         status: str,
         *,
+        reason: str | None = None,
         facets: Mapping[str, str] | None = None,
     ) -> Resource:
-        """Asks for another document. Raises Conflict when `current` is not the newest generation."""
+        """Asks for another document; `reason` is the controller's, if it is the one that does.
+
+        Raises Conflict when `current` is not the newest generation.
+        """
         values: dict[str, Any] = {
-            "document": dict(document), "generation": current.generation + 1, "status": status, "reason": None,
+            "document": dict(document), "generation": current.generation + 1, "status": status, "reason": reason,
             "modified_at": datetime.now(UTC),
         }  # fmt: skip
         with self.session() as session:

@@ -50,7 +50,8 @@ def test_every_address_is_in_the_configuration_and_every_name_in_a_map(table: Ro
         for name in (backend.endpoint, f"{backend.endpoint}/{backend.variant}"):
             assert f"\nbackend {maps[name]}\n" in files.config
         for server in backend.servers:
-            assert Occupant(server.address, weights(table.endpoints()[backend.endpoint])[backend.variant]) in [
+            weighed = weights(table.endpoints()[backend.endpoint])[backend.variant]
+            assert Occupant(server.address, weighed[server.address]) in [
                 files.servers[owner, slot] for owner, slot in files.servers if owner == f"ep.{backend.endpoint}"
             ]
 
@@ -115,14 +116,36 @@ def test_only_what_cannot_change_at_run_time_changes_the_structure() -> None:
 
 def test_weights_divide_by_variant_not_by_replica() -> None:
     chosen = weights([backend("a", 1, 2, 3, name="A", weight=0.9), backend("a", 4, name="B", weight=0.1)])
-    assert 3 * chosen["A"] / (3 * chosen["A"] + chosen["B"]) == 0.9
-    assert weights([backend("a", 1, name="A", weight=0), backend("a", 2, name="B")])["A"] == 0
+    heavy, light = sum(chosen["A"].values()), sum(chosen["B"].values())
+    assert heavy / (heavy + light) == 0.9
+    none = weights([backend("a", 1, name="A", weight=0), backend("a", 2, name="B")])["A"]
+    assert list(none.values()) == [0]
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.floats(0.05, 0.95))
+def test_two_revisions_of_one_variant_get_their_shares(olds: int, news: int, share: float) -> None:
+    old = [Server(f"old{n}", "127.0.0.1", 100 + n, (1 - share) / olds) for n in range(olds)]
+    new = [Server(f"new{n}", "127.0.0.1", 200 + n, share / news) for n in range(news)]
+    chosen = weights([Backend("a", "V", 1.0, (*old, *new), 8, split=True)])["V"]
+    got = sum(chosen[server.address] for server in new) / sum(chosen.values())
+    assert got == pytest.approx(share, abs=0.02)
+
+
+def test_a_target_variant_gets_its_own_shares_and_keeps_them() -> None:
+    pair = (Server("old", "127.0.0.1", 1, 3.0), Server("new", "127.0.0.1", 2, 1.0))
+    split = Backend("a", "V", 0.0, pair, 8, split=True)
+    files = render(table(split, backend("a", 3, name="W")), CONFIG)
+    weighed = {o.address: o.weight for (owner, _), o in files.servers.items() if owner == "ep.a.V"}
+    assert weighed["127.0.0.1", 1] == 3 * weighed["127.0.0.1", 2] > 0
+    assert "backend ep.a.V\n  balance roundrobin" in files.config
+    assert "backend ep.a\n  balance roundrobin" in render(table(split), CONFIG).config
+    assert "backend ep.a\n  balance leastconn" in render(table(replace(split, split=False)), CONFIG).config
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.integers(1, 5)), min_size=1, max_size=4))
 def test_weights_are_legal_and_positive(shares: list[tuple[float, int]]) -> None:
     variants = [backend("a", *range(1, n + 1), name=f"v{i}", weight=w) for i, (w, n) in enumerate(shares)]
-    assert all(1 <= weight <= 256 for weight in weights(variants).values())
+    assert all(1 <= weight <= 256 for each in weights(variants).values() for weight in each.values())
 
 
 @pytest.mark.parametrize(

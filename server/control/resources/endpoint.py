@@ -7,22 +7,23 @@ of them, which is no EndpointConfigName and no image.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from server.control import deployments, variants
 from server.control import kind as kinds
-from server.control import variants
+from server.control.endpoints import CHANGING
 from server.control.endpoints import KIND as ENDPOINT
 from server.control.kind import Kind, describes, find, make
 from server.control.listing import lists
 from server.control.operations import Answer, Context, Request
-from server.control.resources.endpoint_config import CHANGING
 from server.control.resources.endpoint_config import KIND as CONFIG
 from server.control.sagemaker import SAGEMAKER
 from server.errors import BadRequest, Conflict, NotFound
-from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.spec import EndpointSpec, Rollout, Scaling, VariantSpec
 from server.store.store import Resource
 
 REASON = 1024
@@ -30,19 +31,40 @@ REASON = 1024
 
 
 def view(resource: Resource) -> dict[str, Any]:
-    document = resource.document
+    document, seen = resource.document, resource.observation or {}
     facts = document.get("sagemaker", {})
     config = {name: facts.get(name) for name in ("EndpointConfigName", "LastDeploymentConfig")}
-    seen = (resource.observation or {}).get("variants", {})
     return {
         **kinds.view(resource),
         **config,
         "FailureReason": resource.reason[:REASON] if resource.reason else None,
-        "ProductionVariants": [
-            _variant_view(variant, facts.get("Variants", {}).get(variant["name"], {}), seen.get(variant["name"], {}))
-            for variant in document["variants"]
-        ],
+        "ProductionVariants": _variants_view(document, seen.get("variants", {})),
+        "PendingDeploymentSummary": _pending_view(document.get("pending"), seen),
     }
+
+
+def _pending_view(pending: Mapping[str, Any] | None, seen: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The configuration that is being rolled out, and how far that is; None when there is none."""
+    if pending is None:
+        return None
+    facts = pending["spec"].get("sagemaker", {})
+    status = deployments.variant_status(pending, seen.get("rollout", {}))
+    return {
+        "EndpointConfigName": facts.get("EndpointConfigName"),
+        "ProductionVariants": [
+            {**variant, "VariantStatus": [status]}
+            for variant in _variants_view(pending["spec"], seen.get("pending", {}))
+        ],
+        "StartTime": pending["asked_at"],
+    }
+
+
+def _variants_view(document: Mapping[str, Any], seen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    facts = document.get("sagemaker", {}).get("Variants", {})
+    return [
+        _variant_view(variant, facts.get(variant["name"], {}), seen.get(variant["name"], {}))
+        for variant in document["variants"]
+    ]
 
 
 def _variant_view(variant: Mapping[str, Any], facts: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,13 +94,18 @@ lists(KIND)
 def create_endpoint(context: Context, request: Request) -> Answer:
     """Asks for an endpoint. One that cannot be run is made too, and fails with the reason."""
     spec = _spec(context, request["EndpointName"], request["EndpointConfigName"])
-    spec = _deployed_with(spec, request.get("DeploymentConfig"))
+    deployment = request.get("DeploymentConfig")
+    deployments.strategy(context.store, deployment or {}, spec)
+    spec = _deployed_with(spec, deployment)
     return view(make(context, KIND, spec.name, spec.model_dump(mode="json"), request))
 
 
 @SAGEMAKER.operation
 def update_endpoint(context: Context, request: Request) -> Answer:
-    """Asks for another configuration. One that cannot be run is refused, and the endpoint goes on as it is."""
+    """Asks for another configuration. One that cannot be run is refused, and the endpoint goes on as it is.
+
+    What is in service is replaced by a rollout; an endpoint that is not has nothing to go back to.
+    """
     current = _changeable(context, request["EndpointName"])
     old = EndpointSpec.model_validate(current.document)
     spec = _spec(context, current.name, request["EndpointConfigName"])
@@ -87,10 +114,13 @@ def update_endpoint(context: Context, request: Request) -> Answer:
     if request.get("RetainAllVariantProperties"):
         dropped = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", ())}
         spec = _retained(spec, old, dropped)
-    deployment = request.get("DeploymentConfig")
-    if deployment is None and request.get("RetainDeploymentConfig"):
-        deployment = old.sagemaker.get("LastDeploymentConfig")
-    spec = _deployed_with(spec, deployment)
+    last = old.sagemaker.get("LastDeploymentConfig")
+    deployment: Any = request.get("DeploymentConfig", last if request.get("RetainDeploymentConfig") else None)
+    strategy = deployments.strategy(context.store, deployment or {}, spec)
+    spec = _deployed_with(spec, deployment or last)
+    if current.status == "InService" and deployments.moves_traffic(old, spec):
+        rollout = Rollout(spec=spec, strategy=strategy, asked_at=time.time())
+        spec = _deployed_with(old, deployment or last).model_copy(update={"pending": rollout})
     return view(context.store.replace(current, spec.model_dump(mode="json"), "Updating"))
 
 
@@ -99,6 +129,8 @@ def update_endpoint_weights_and_capacities(context: Context, request: Request) -
     """Asks for other shares of traffic and other numbers of replicas, of the replicas that are there."""
     current = _changeable(context, request["EndpointName"])
     spec = EndpointSpec.model_validate(current.document)
+    if spec.pending is not None:
+        raise BadRequest(f'Cannot update in-progress endpoint "{current.arn}": it is {current.status}.')
     wanted = {each["VariantName"]: each for each in request["DesiredWeightsAndCapacities"]}
     unknown = set(wanted) - {variant.name for variant in spec.variants}
     if unknown:
@@ -136,14 +168,9 @@ def _changeable(context: Context, name: str) -> Resource:
 
 
 def _deployed_with(spec: EndpointSpec, deployment: Any) -> EndpointSpec:
-    """Replicas are replaced all at once, when the new ones are ready; another way must not be promised."""
+    """`spec` that remembers how it was deployed."""
     if deployment is None:
         return spec
-    routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
-    if routing.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE" or "RollingUpdatePolicy" in deployment:
-        raise BadRequest("DeploymentConfig: only blue/green with ALL_AT_ONCE can be run.", field="deploymentConfig")
-    if deployment.get("AutoRollbackConfiguration", {}).get("Alarms"):
-        raise BadRequest("DeploymentConfig: rollback by alarms cannot be run.", field="autoRollbackConfiguration")
     return spec.model_copy(update={"sagemaker": {**spec.sagemaker, "LastDeploymentConfig": deployment}})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from server.control.endpoints import CHANGING
 from server.control.kind import Kind, creates, deletes, describes, find
 from server.control.listing import lists
 from server.control.operations import Context, Request
@@ -13,9 +14,6 @@ from server.errors import BadRequest, InUse
 from server.store.store import Resource
 
 KIND = Kind(name="EndpointConfig", title="endpoint configuration")
-
-CHANGING = ("Creating", "Updating")
-
 
 def _check(context: Context, request: Request) -> None:
     every = [*request["ProductionVariants"], *request.get("ShadowProductionVariants", ())]
@@ -48,11 +46,18 @@ def _check_variant(context: Context, variant: Mapping[str, Any], components: boo
 
 def _unused(context: Context, config: Resource) -> None:
     for endpoint in context.store.find("Endpoint", CHANGING):
-        if endpoint.document.get("sagemaker", {}).get("EndpointConfigName") == config.name:
+        if config.name in _named(endpoint.document):
             raise InUse(
                 f'Cannot delete endpoint configuration "{config.arn}": endpoint "{endpoint.arn}" is '
                 f"{endpoint.status} with it."
             )
+
+
+def _named(endpoint: Mapping[str, Any]) -> list[str | None]:
+    """The configurations of an endpoint: its own and, during a rollout, the one that replaces it."""
+    pending = endpoint.get("pending")
+    specs = [endpoint, *([pending["spec"]] if pending else [])]
+    return [spec.get("sagemaker", {}).get("EndpointConfigName") for spec in specs]
 
 
 creates(KIND, _check)
