@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from server.control.dispatch import Call
@@ -13,7 +14,7 @@ from server.identity.caller import Caller
 from server.identity.directory import GROUP, POLICY, ROLE, USER, Directory
 from server.identity.judge import Judge, policies_of
 from server.identity.policy import context as conditions
-from server.identity.policy.actions import asks
+from server.identity.policy.actions import Ask, asks
 from server.identity.policy.scope import Scope
 from server.store import tags
 from server.vault.keys import ALIAS
@@ -36,11 +37,14 @@ class Authorizer:
         context = call.context
         scope = Scope(context.account, context.region, caller.arn, lambda kind, name: _arn(context, kind, name))
         operation = call.service.describe(call.operation)
-        said = _said(caller, call, operation)
         for ask in asks(call.service.signing_name, operation, call.request, scope):
             for resource in ask.resources:
-                facts = {**said, **_of_resource(caller, call, resource), **ask.context}
+                facts = partial(_facts, caller, call, operation, ask, resource)
                 self._judge.check(caller, context.account, ask.action, resource, facts)
+
+
+def _facts(caller: Caller, call: Call, operation: Any, ask: Ask, resource: str) -> dict[str, tuple[str, ...]]:
+    return {**_said(caller, call, operation), **_of_resource(caller, call, resource), **ask.context}
 
 
 def _said(caller: Caller, call: Call, operation: Any) -> dict[str, tuple[str, ...]]:

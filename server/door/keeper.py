@@ -65,17 +65,19 @@ class Doorkeeper:
 
     def check(self, caller: Caller, scope: Scope, action: str, resource: str) -> None:
         """Raises Forbidden."""
+        needed = (f"sagemaker:{CALL_WITH_BEARER}", action) if caller.bearer else (action,)
+        for each in needed:
+            self.judge.check(caller, self._account, each, resource, lambda: self._facts(caller, scope))
+
+    def _facts(self, caller: Caller, scope: Scope) -> dict[str, tuple[str, ...]]:
         headers = Headers(scope=scope)
-        facts = {
+        return {
             **conditions.of_principal(caller, tags=caller.tags),
             **conditions.of_request(
                 source_ip=headers.get("x-forwarded-for", ""), secure=headers.get("x-forwarded-proto") == "https",
                 region=self._region, user_agent=headers.get("user-agent", ""),
             ),
         }  # fmt: skip
-        needed = (f"sagemaker:{CALL_WITH_BEARER}", action) if caller.bearer else (action,)
-        for each in needed:
-            self.judge.check(caller, self._account, each, resource, facts)
 
 
 async def _body(request: Request) -> bytes:

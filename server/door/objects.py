@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from server.door.keeper import Doorkeeper
 from server.errors import Forbidden, Unauthenticated
+from server.identity.caller import Caller as Known
 from server.identity.object_gate import StrictGate
 from server.identity.policy import context as conditions
+from server.identity.policy.actions import Ask
 from server.identity.policy.objects import asks
 from server.objects.errors import ObjectError
 from server.objects.request import Request
@@ -32,23 +36,25 @@ class ObjectGate:
 
     def permit(self, caller: Caller, request: Request, operation: str, keys: Keys) -> None:
         """Raises AccessDenied."""
-        headers = request.headers
         try:
             known = self._authority.caller(caller.access_key)
-            facts = {
-                **conditions.of_principal(known, tags=known.tags),
-                **conditions.of_request(
-                    source_ip=headers.get("x-forwarded-for", ""),
-                    secure=headers.get("x-forwarded-proto") == "https", region="",
-                    user_agent=headers.get("user-agent", ""), referer=headers.get("referer", ""),
-                ),
-            }  # fmt: skip
-            for ask in asks(operation, request.bucket, request.key, request.query, headers, keys=keys):
+            for ask in asks(operation, request.bucket, request.key, request.query, request.headers, keys=keys):
+                facts = partial(_facts, known, request, ask)
                 for resource in ask.resources:
-                    self._keeper.judge.check(
-                        known, self._account, ask.action, resource, {**facts, **ask.context}
-                    )
+                    self._keeper.judge.check(known, self._account, ask.action, resource, facts)
         except Forbidden as error:
             raise ObjectError("AccessDenied", error.message) from None
         except Unauthenticated:
             raise ObjectError("InvalidAccessKeyId") from None
+
+
+def _facts(caller: Known, request: Request, ask: Ask) -> dict[str, tuple[str, ...]]:
+    headers = request.headers
+    return {
+        **conditions.of_principal(caller, tags=caller.tags),
+        **conditions.of_request(
+            source_ip=headers.get("x-forwarded-for", ""), secure=headers.get("x-forwarded-proto") == "https", region="",
+            user_agent=headers.get("user-agent", ""), referer=headers.get("referer", ""),
+        ),
+        **ask.context,
+    }  # fmt: skip

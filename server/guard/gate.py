@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import Scope
 
@@ -28,19 +28,18 @@ _ACTIONS = {
 _TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 
 
-@dataclass(slots=True)
 class Gate:
-    """`required`: None until the controller has said whether anyone is asked; then nobody comes through."""
-
-    authority: Authority
-    judge: Judge
-    identity: Identity
-    required: bool | None = None
-
-    @property
-    def resource(self) -> str:
-        place = self.identity
-        return f"arn:aws:sagemaker:{place.region}:{place.account}:endpoint/{place.endpoint.lower()}"
+    def __init__(
+        self, authority: Authority, judge: Judge, identity: Identity, *, required: bool | None = None
+    ) -> None:
+        """`required`: whether anyone is asked; None until the controller has said so, when nobody comes through."""
+        self.authority = authority
+        self.judge = judge
+        self.identity = identity
+        self.required = required
+        self.resource = (
+            f"arn:aws:sagemaker:{identity.region}:{identity.account}:endpoint/{identity.endpoint.lower()}"
+        )
 
     def claim(self, scope: Scope) -> Claim | None:
         """What can be known before the body is here; None where nobody is asked. Raises Unauthenticated, and
@@ -55,7 +54,7 @@ class Gate:
         """Raises Unauthenticated, or Forbidden."""
         caller = self.authority.prove(claim, body)
         if action := _ACTIONS.get(route.kind):
-            facts = self._facts(caller, scope)
+            facts = partial(self._facts, caller, scope)
             for needed in (CALL_WITH_BEARER_TOKEN, action) if caller.bearer else (action,):
                 self.judge.check(caller, self.identity.account, needed, self.resource, facts)
         return caller

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from server.errors import Unauthenticated
 from server.identity import bearer
+from server.identity.bearer import Bearer
 from server.identity.caller import Caller
 from server.identity.canonical import Sent
 from server.identity.credential import Credential
@@ -53,6 +54,7 @@ class Authority:
         self._opened: dict[str, tuple[Session, Credential, str]] = {}
         """Sessions by access key, with their tokens; `_tokens` the other way round."""
         self._tokens: dict[str, str] = {}
+        self._bearers: dict[str, Bearer] = {}
         self._compiled: dict[tuple[str, str], Policy] = {}
 
     @property
@@ -147,8 +149,7 @@ class Authority:
 
     def _bearer(self, token: str) -> Caller:
         if bearer.is_bearer(token):
-            self.open(_token_within(token))
-            proven = bearer.verify(token, self.verifier)
+            proven = self._proven(token)
             access_key = proven.credential.access_key
             self.note(access_key, "sagemaker", proven.region)
             return replace(self.caller(access_key), bearer=True)
@@ -159,6 +160,25 @@ class Authority:
         return known.holders[key.owner].caller(key.id)
 
 
+    def _proven(self, token: str) -> Bearer:
+        """SageMaker's bearer token comes with every call for hours: what one proved holds while its key is the same."""
+        found = self._bearers.get(token)
+        if found is not None and self._holds(found):
+            return found
+        self.open(_token_within(token))
+        found = bearer.verify(token, self.verifier)
+        if len(self._bearers) >= MOST_SESSIONS:
+            self._bearers.clear()
+        self._bearers[token] = found
+        return found
+
+
+    def _holds(self, proven: Bearer) -> bool:
+        credential = proven.credential
+        ends = min(proven.expires_at, credential.expires_at or proven.expires_at)
+        return self._now() < ends and self.lookup(credential.access_key) == credential
+
+
 class _Held:
     """A holder and its policies, compiled."""
 
@@ -167,23 +187,33 @@ class _Held:
         self.holder = holder
         self._policies = tuple(places[number] for number in holder.policies)
         self._boundary = None if holder.boundary is None else places[holder.boundary]
+        self._callers: dict[str, Caller] = {}
 
     def caller(self, access_key: str) -> Caller:
+        """`access_key` is one that the snapshot has, or the id of an API key."""
+        if (made := self._callers.get(access_key)) is not None:
+            return made
         holder = self.holder
-        return Caller(
+        made = self._callers[access_key] = Caller(
             holder.account, holder.arn, holder.id, access_key, holder=holder.id, name=holder.name,
             policies=self._policies, boundary=self._boundary, tags=holder.tags, version=self.version,
         )  # fmt: skip
+        return made
 
     def session(self, session: Session) -> Caller:
         """Of a role, or of a user or root that asked for a session token."""
+        if (made := self._callers.get(session.access_key)) is not None:
+            return made
+        if len(self._callers) >= MOST_SESSIONS:
+            self._callers.clear()
         bounds = session.policies
-        return Caller(
+        made = self._callers[session.access_key] = Caller(
             session.account, session.arn, session.id, session.access_key, True, holder=self.holder.id,
             name="" if ":" in session.id else self.holder.name, policies=self._policies, boundary=self._boundary,
             session_policies=None if bounds is None else tuple(_compile("session", text) for text in bounds),
             tags={**self.holder.tags, **session.tags}, issued_at=session.issued_at, version=self.version,
         )  # fmt: skip
+        return made
 
 
 @dataclass(frozen=True, slots=True)

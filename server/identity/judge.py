@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from server.errors import Forbidden
 from server.identity.caller import Caller
 from server.identity.policy.evaluate import Access, Decisions
 from server.identity.policy.policy import Policy
 from server.identity.policy.refusals import refusal
+
+Facts = Callable[[], Mapping[str, tuple[str, ...]]]
+"""The request's context; called only where a policy has a say about it."""
 
 
 class Judge:
@@ -17,15 +20,16 @@ class Judge:
     def __init__(self) -> None:
         self._decisions = Decisions()
 
-    def check(
-        self, caller: Caller, account: str, action: str, resource: str, context: Mapping[str, tuple[str, ...]]
-    ) -> None:
+    def check(self, caller: Caller, account: str, action: str, resource: str, facts: Facts) -> None:
         """`account` owns the resource. Raises Forbidden."""
-        access = Access(caller.arn, account, action, resource, context)
         # Sessions of one name may be bound differently.
-        place = (caller.version, caller.access_key if caller.session else "")
+        version = (caller.version, caller.access_key if caller.session else "")
+        known = self._decisions.known(version, caller.arn, account, action, resource)
+        if known is not None and known.allowed:
+            return
+        access = Access(caller.arn, account, action, resource, facts())
         decision = self._decisions.decide(
-            place, access, caller.policies, session_policies=caller.session_policies, boundary=caller.boundary
+            version, access, caller.policies, session_policies=caller.session_policies, boundary=caller.boundary
         )
         if not decision.allowed:
             raise Forbidden(refusal(access, decision))
@@ -35,4 +39,3 @@ def policies_of(caller: Caller) -> tuple[Policy, ...]:
     """All that have a say."""
     bounds = () if caller.boundary is None else (caller.boundary,)
     return (*caller.policies, *bounds, *(caller.session_policies or ()))
-

@@ -30,6 +30,8 @@ from server.identity.object_gate import StrictGate
 from server.objects.app import ObjectsApp
 from server.objects.opening import open_storage
 from server.settings import Settings
+from server.store.migrate import migrate
+from server.store.store import connect as open_store
 from tests.identity.chunking import framed, headers
 from tests.identity.signing import ENDED, KEYS, KNOWN, SESSION, NamedPayload
 from tests.objects.serving import Served
@@ -70,7 +72,9 @@ BOTH = pytest.mark.parametrize("served", ["http", "https"], indirect=True)
 
 @pytest.fixture(scope="module")
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pem: Path) -> Iterator[Served]:
-    app = ObjectsApp(open_storage(Settings(state_dir=tmp_path_factory.mktemp("strict"))), StrictGate(KNOWN.get), ())
+    settings = Settings(state_dir=tmp_path_factory.mktemp("strict"))
+    migrate(open_store(settings.database))  # the keys of what is encrypted are there
+    app = ObjectsApp(open_storage(settings), StrictGate(KNOWN.get), ())
     made = Served(app, tls=pem if getattr(request, "param", "http") == "https" else None)
     yield made
     made.close()

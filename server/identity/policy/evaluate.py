@@ -156,6 +156,12 @@ class Decisions:
         self._most = most
         self._kept: dict[tuple[Hashable, str, str, str, str], Decision] = {}
 
+    def known(
+        self, version: Hashable, principal_arn: str, account: str, action: str, resource: str
+    ) -> Decision | None:
+        """One that was kept: it needs no context."""
+        return self._kept.get((version, principal_arn, account, action, resource))
+
     def decide(
         self,
         version: Hashable,
@@ -169,7 +175,7 @@ class Decisions:
     ) -> Decision:
         """As `evaluate`; `version` changes whenever any of the policies does."""
         key = (version, access.principal_arn, access.account, access.action, access.resource)
-        found = self._kept.get(key)
+        found = self.known(*key)
         if found is None:
             found = evaluate(
                 access, identity_policies, session_policies=session_policies, boundary=boundary,
