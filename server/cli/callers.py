@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from server.cli.client import fail
 from server.control.iam.policies import attachable
@@ -59,7 +59,8 @@ def create_key(settings: Settings, user: str, days: int | None, description: str
 def list_keys(settings: Settings, console: Console) -> None:
     with _directory(settings) as unit:
         names = {row.document["UserId"]: row.document["UserName"] for row in unit.all(USER)} | {unit.account: ROOT}
-        table = Table("key", "of", "kind", "status", "made", "ends", "last used", "", box=None)
+        id = Column("key", overflow="fold", min_width=21)
+        table = Table(id, "of", "kind", "status", "made", "ends", "last used", "", box=None)
         for kind in (ACCESS_KEY, API_KEY):
             for row in unit.store.find(kind):
                 used = (row.observation or {}).get("At")

@@ -56,7 +56,10 @@ def _key(settings: Settings) -> str | None:
     try:
         return (settings.state_dir / TOKEN).read_text().strip()
     except OSError as error:
-        raise fail(f"Set HEARTH_API_KEY: {settings.state_dir / TOKEN} cannot be read ({error.strerror}).") from None
+        raise fail(
+            f"Set HEARTH_API_KEY, or HEARTH_STATE_DIR to this Hearth's state folder: {settings.state_dir / TOKEN} "
+            f"cannot be read ({error.strerror})."
+        ) from None
 
 
 def fail(message: str) -> typer.Exit:

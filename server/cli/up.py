@@ -18,8 +18,8 @@ from server.cli.client import client
 from server.control import endpoints
 from server.door.pages import snippets
 from server.errors import Unavailable
-from server.launch import edge_config
-from server.settings import LOOPBACK, Settings
+from server.launch import TOKEN, edge_config
+from server.settings import LOOPBACK, Settings, read_secret
 from server.spec import EndpointSpec
 from server.store.store import Resource, Store, connect
 from server.supervisor.supervisor import Supervisor
@@ -72,6 +72,7 @@ def up(settings: Settings, console: Console) -> None:
     if not settings.authenticates:
         who = "every local user: loopback address" if settings.host in LOOPBACK else "everyone who reaches it"
         say(f"open to {who}, nobody is asked who they are (HEARTH_AUTH=required changes that)")
+    read_secret(settings.state_dir / TOKEN)  # what `Progress` calls with
     supervisor = Supervisor(settings, say)
     supervisor.run(Progress(settings, say, lambda found: ready(settings, found, console)))
 

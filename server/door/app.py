@@ -103,7 +103,11 @@ def application(launch: Launch, store: Store) -> Door:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         # More than asyncio's own on a small machine: reads go on while writers wait for a store that is held.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        remembering = None if keeper is None else asyncio.create_task(keeper.remember(store))
         yield
+        if remembering is not None:
+            remembering.cancel()
+            await asyncio.gather(remembering, return_exceptions=True)
         await asyncio.to_thread(objects.close)
         await asyncio.to_thread(audit.close)
         await control.close()

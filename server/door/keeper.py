@@ -14,13 +14,17 @@ from server.identity.authority import Authority, Claim
 from server.identity.bearer import ACTION as CALL_WITH_BEARER
 from server.identity.caller import Caller
 from server.identity.canonical import Sent
+from server.identity.directory import note_used
 from server.identity.judge import Judge
 from server.identity.policy import context as conditions
 from server.identity.snapshot import Camera
+from server.store.store import Store
 
 SERVICES = ("sagemaker",)
 """What requests to the door's own routes have to be signed for."""
 MAX_BODY_BYTES = 4 * 1024 * 1024
+REMEMBER_S = 5.0
+"""Between two writes of when keys were last used."""
 
 
 class Doorkeeper:
@@ -41,6 +45,15 @@ class Doorkeeper:
         async with self._mutex:
             if await asyncio.to_thread(self._camera.version) != self.authority.version:
                 self.authority.load(await asyncio.to_thread(self._camera.take))
+
+    async def remember(self, store: Store) -> None:
+        """Keeps when access keys were last used, until it is cancelled; the last seconds too."""
+        try:
+            while True:
+                await asyncio.sleep(REMEMBER_S)
+                await asyncio.to_thread(note_used, store, self.authority.take_used())
+        finally:
+            note_used(store, self.authority.take_used())
 
     async def claim(self, scope: Scope, services: Collection[str] = SERVICES) -> Claim:
         """What can be known before the body is here. Raises Unauthenticated."""

@@ -208,6 +208,19 @@ def test_a_key_ends_at_once(door: Asking) -> None:
     assert refused(sagemaker.list_models)[0] == "UnrecognizedClientException"
 
 
+def test_when_a_key_was_last_used_is_remembered(door: Asking) -> None:
+    keys, iam = door.user("remembered", allow("sagemaker:*")), door.client("iam")
+    door.client("sagemaker", keys).list_models()
+    deadline = time.monotonic() + 15
+    while "LastUsedDate" not in (used := iam.get_access_key_last_used(AccessKeyId=keys.aws_access_key_id)[
+        "AccessKeyLastUsed"
+    ]):  # fmt: skip
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert (used["ServiceName"], used["Region"]) == ("sagemaker", "us-east-1")
+    assert abs(used["LastUsedDate"].timestamp() - time.time()) < 30
+
+
 def test_a_signature_is_for_the_service_that_is_called(door: Asking) -> None:
     reply = door.client("sagemaker")
     signed: dict[str, Any] = {}
