@@ -23,9 +23,13 @@ from server.audit.verify import verify
 from server.beat import Beat
 from server.controller.api import application
 from server.controller.audit import Auditor
+from server.controller.identities import Identities
 from server.dialects.identity import Identity
+from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
+from server.identity.authority import Authority
+from server.identity.judge import Judge
 from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
@@ -61,6 +65,10 @@ class Routed:
         return True
 
 
+def open_gate() -> Gate:
+    return Gate(Authority(), Judge(), Identity("chat", "main", "r1"))
+
+
 def home_at(url: str) -> Home:
     where = ("logs", True, "cache", "objects", None, "", "keys")
     return Home(url, "token", "127.0.0.1", ACCOUNT, REGION, 1.0, "info", *where)
@@ -78,13 +86,14 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
         await client.post("/endpoints/chat/invocations", content=b"secret question", headers=headers)
         await client.post("/endpoints/chat/openai/v1/chat/completions", content=b"{", headers=headers)
         await client.get("/ping")
-    auditor = Auditor(Settings(state_dir=tmp_path), Store(engine, ACCOUNT, REGION))
-    app = application(Routed(), auditor, "token")  # type: ignore[arg-type]
+    store = Store(engine, ACCOUNT, REGION)
+    auditor = Auditor(Settings(state_dir=tmp_path), store)
+    app = application(Routed(), auditor, Identities(store, None), "token")  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
     bound = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     home = home_at(f"http://127.0.0.1:{bound.getsockname()[1]}")
-    heart = Heart(home, lambda: BEAT, metrics.periods, sampled)
+    heart = Heart(home, lambda: BEAT, metrics.periods, sampled, open_gate())
     await heart.say(last=True)
     await heart.stop()
     server.should_exit = True
@@ -110,7 +119,7 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
 async def test_a_controller_that_does_not_answer_gets_them_later() -> None:
     sampled = Sampled(1.0)
     sampled.add(CALL)
-    heart = Heart(home_at("http://127.0.0.1:9"), lambda: BEAT, Metrics("chat", "main").periods, sampled)
+    heart = Heart(home_at("http://127.0.0.1:9"), lambda: BEAT, Metrics("chat", "main").periods, sampled, open_gate())
     await heart.say()
     await heart.stop()
     assert sampled.take() == ([CALL], 0)

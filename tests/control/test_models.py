@@ -160,7 +160,7 @@ def test_who_am_i(address: str) -> None:
     sts = client(address, "sts")
     assert sts.get_caller_identity()["Account"] == "123456789012"
     with pytest.raises(ClientError, match="InvalidAction"):
-        sts.get_session_token()
+        sts.get_federation_token(Name="me")
     sts.close()
 
 

@@ -19,6 +19,7 @@ from server.controller.registry import Registry
 from server.edge.process import EdgeClient
 from server.launch import edge_config
 from server.replicas.names import AppName, app_name
+from server.replicas.plan import Home
 from server.settings import load
 from server.spec import EndpointSpec, VariantSpec
 from server.store.migrate import migrate
@@ -26,6 +27,7 @@ from server.store.store import Store, connect
 
 SPEC = EndpointSpec(name="ep", variants=(VariantSpec(model="one"),))
 PATIENCE_S = 20.0
+HOME = Home("", "", "", "123456789012", "us-east-1", 1.0, "info", "", True, "", "", None, "", "")
 
 
 class Cluster:
@@ -61,7 +63,7 @@ def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cont
     settings.run_dir.mkdir()
     store = Store(connect(settings.database), settings.account, settings.region)
     migrate(store.engine)
-    made = Controller(settings, store, EdgeClient(edge_config(settings)), None, "")  # type: ignore[arg-type]
+    made = Controller(settings, store, EdgeClient(edge_config(settings)), HOME, "")
     made.registry = Registry(lambda: 0.0)
     made.registry._born = -1000.0
     yield made
