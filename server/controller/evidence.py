@@ -36,13 +36,12 @@ def evidence(store: Store, key: Key, past: Past, serving: int, now: float) -> li
     """Of every policy that tracks a target, and every one with steps whose alarm is on. `serving`: capacity that is
     there."""
     policies = belonging(store, POLICY, key)
-    alarms = [each for each in store.find(ALARM, ("ALARM",)) if each.document.get("ActionsEnabled", True)]
-    found = []
-    for each in policies:
-        if each.document["PolicyType"] == "TargetTrackingScaling":
-            found.append(_tracking(store, key, each, past, serving, now))
-        else:
-            found.extend(_stepping(store, each, alarms, now))
+    tracking = [each for each in policies if each.document["PolicyType"] == "TargetTrackingScaling"]
+    stepping = [each for each in policies if each.document["PolicyType"] == "StepScaling"]
+    found = [_tracking(store, key, each, past, serving, now) for each in tracking]
+    if stepping:
+        on = [each for each in store.find(ALARM, ("ALARM",)) if each.document.get("ActionsEnabled", True)]
+        found += [taken for each in stepping for taken in _stepping(store, each, on, now)]
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from server.errors import NotFound
-from server.store.store import Resource, Store
+from server.store.store import Resource, Store, read
 from server.store.tables import FacetRow, ResourceRow
 
 TARGET, POLICY, ACTION, ACTIVITY = "ScalableTarget", "ScalingPolicy", "ScheduledAction", "ScalingActivity"
@@ -63,8 +63,19 @@ class Key:
 
 
 def belonging(store: Store, kind: str, key: Key) -> list[Resource]:
-    """Policies or scheduled actions of a target, oldest first."""
-    return [each for each in store.find(kind) if Key.of(each.document) == key]
+    """Policies, scheduled actions or activities of a target, oldest first."""
+    query = (
+        select(ResourceRow)
+        .join(FacetRow, FacetRow.resource_id == ResourceRow.id)
+        .where(*_of(key), ResourceRow.account == store.account, ResourceRow.region == store.region,
+               ResourceRow.kind == kind)
+    )  # fmt: skip
+    with store.session() as session:
+        return [read(row) for row in session.scalars(query.order_by(ResourceRow.id))]
+
+
+def _of(key: Key) -> tuple[Any, ...]:
+    return FacetRow.key == "target", FacetRow.value == key.facet
 
 
 def record(
@@ -77,9 +88,8 @@ def record(
         "ActivityId": name, **key.members, "Description": description, "Cause": cause, "StartTime": now,
         **ended, **{member: value for member, value in more.items() if value is not None},
     }  # fmt: skip
-    scaled = "no" if "NotScaledReasons" in document else "yes"
     arn = f"arn:aws:application-autoscaling:{store.region}:{store.account}:scaling-activity/{name}"
-    return store.create(ACTIVITY, name, document, status, arn=arn, facets={"target": key.facet, "scaled": scaled})
+    return store.create(ACTIVITY, name, document, status, arn=arn, facets={"target": key.facet})
 
 
 def ended(store: Store, name: str, status: str, message: str, now: float) -> None:
@@ -94,14 +104,14 @@ def ended(store: Store, name: str, status: str, message: str, now: float) -> Non
 def forget_old(store: Store, key: Key) -> None:
     """Keeps a target's activities within bounds."""
     with store.session() as session:
-        mine = select(FacetRow.resource_id).where(FacetRow.key == "target", FacetRow.value == key.facet)
-        newest = session.scalars(
+        mine = select(FacetRow.resource_id).where(*_of(key))
+        oldest = session.scalars(
             select(ResourceRow.id).where(ResourceRow.kind == ACTIVITY, ResourceRow.id.in_(mine),
                                          ResourceRow.account == store.account, ResourceRow.region == store.region)
             .order_by(ResourceRow.id.desc()).offset(KEPT)
         ).all()  # fmt: skip
-        if newest:
-            session.execute(delete(ResourceRow).where(ResourceRow.id.in_(newest)))
+        if oldest:
+            session.execute(delete(ResourceRow).where(ResourceRow.id.in_(oldest)))
 
 
 def forget_aged(store: Store, now: float) -> None:

@@ -12,7 +12,7 @@ from server.errors import BadRequest, NotFound, Refusal
 from server.metrics.tracking import INSTANCES, PROVISIONED
 from server.spec import NAME_PATTERN
 from server.store.listing import Position
-from server.store.scaling import TARGET, Key
+from server.store.scaling import TARGET, Key, belonging
 from server.store.store import Resource
 
 PAGE = 50
@@ -88,9 +88,10 @@ def chosen(context: Context, kind: str, request: Request, names: str, member: st
         raise bad("A scalable dimension was specified without a resource ID.", "ResourceId")
     same = {each: request[each] for each in ("ServiceNamespace", "ResourceId", "ScalableDimension") if each in request}
     wanted = request.get(names)
+    whole = len(same) == 3
     return [
         each
-        for each in context.store.find(kind)
+        for each in (belonging(context.store, kind, Key.of(request)) if whole else context.store.find(kind))
         if all(each.document[member] == value for member, value in same.items())
         and (not wanted or each.document[member] in wanted or each.arn in wanted)
     ]
