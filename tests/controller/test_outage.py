@@ -23,6 +23,7 @@ from server.settings import load
 from server.spec import EndpointSpec, VariantSpec
 from server.store.migrate import migrate
 from server.store.store import Store, connect
+from tests.controller.rehearsal import HOME
 
 SPEC = EndpointSpec(name="ep", variants=(VariantSpec(model="one"),))
 PATIENCE_S = 20.0
@@ -61,7 +62,7 @@ def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cont
     settings.run_dir.mkdir()
     store = Store(connect(settings.database), settings.account, settings.region)
     migrate(store.engine)
-    made = Controller(settings, store, EdgeClient(edge_config(settings)), None, "")  # type: ignore[arg-type]
+    made = Controller(settings, store, EdgeClient(edge_config(settings)), HOME, "")
     made.registry = Registry(lambda: 0.0)
     made.registry._born = -1000.0
     yield made
