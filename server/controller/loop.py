@@ -165,7 +165,7 @@ class Controller:
     async def _observed(self, resource: Resource, seen: Seen) -> Resource:
         """`resource` with what is there now, on disk before anything is done about it."""
         now = observation(resource, seen)
-        if now == resource.observation or not self.registry.settled:
+        if now == resource.observation or not seen.settled:
             return resource
         await asyncio.to_thread(self.store.observe, resource, now)
         self.registry.changed.set()  # a rollout may have moved traffic
@@ -204,6 +204,7 @@ class Controller:
                 log.info("status", endpoint=resource.name, status=status, reason=reason)
                 await asyncio.to_thread(self.store.report, resource, status, reason)
             case Settle(document, reason):
+                await self._publish()
                 log.info("rollout over", endpoint=resource.name, reason=reason)
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(self.store.replace, resource, document, "InService", reason=reason)

@@ -66,10 +66,13 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
     if progress.stage in ENDED:
         return _ending(spec, spec.pending, progress, present)
     wanted = _fleets(spec, spec.pending, progress)
-    plan: list[Step] = [
-        Deploy(owner, variant) for app, (owner, variant) in wanted.items() if needs_deploy(app, variant, seen)
+    gone = _given_up(_apps(spec), seen)
+    plan: list[Step] = [Delete(app) for app in present if app not in wanted or app in gone]
+    plan += [
+        Deploy(owner, variant)
+        for app, (owner, variant) in wanted.items()
+        if app not in gone and needs_deploy(app, variant, seen)
     ]
-    plan += [Delete(app) for app in present if app not in wanted]
     if progress.stage not in FORWARD:
         status = "UpdateRollbackFailed" if progress.stage == "stuck" else "RollingBack"
         report = Report(status, _words(spec.pending, progress))
@@ -95,13 +98,13 @@ def _sight(resource: Resource, spec: EndpointSpec, rollout: Rollout, seen: Seen)
     rung = frozenset(
         name for (region, name), at in seen.alarmed.items() if region == resource.region and at >= rollout.asked_at
     )
-    failed = [app for app in green if app in seen.apps and seen.apps[app].status == "failed"]
+    failed = [app for app in green if app not in blue and app in seen.apps and seen.apps[app].status == "failed"]
     return Sight(
         now=seen.now.timestamp(),
         blue=tuple(Fleet(_size(blue[app]), seen.ready(app)) for app in blue if app not in green),
         green=tuple(Fleet(_size(green[app]), seen.ready(app)) for app in green if app not in blue),
         alarms=rung,
-        failure=explained(failed[0], seen.apps[failed[0]], seen) if failed else None,
+        failure=explained(failed[0], seen.apps[failed[0]], seen) if failed and seen.settled else None,
         start_timeout_s=seen.start_timeout_s,
     )
 
@@ -128,6 +131,12 @@ def _ending(spec: EndpointSpec, rollout: Rollout, progress: Progress, present: I
     leaving: list[Step] = [Delete(app) for app in present if app not in _apps(kept)]
     reason = None if progress.stage == "finished" else _words(rollout, progress)
     return [*leaving, Settle(kept.model_dump(mode="json"), reason)]
+
+
+def _given_up(blue: Iterable[AppName], seen: Seen) -> set[AppName]:
+    """What served and died, and Ray Serve will not start again: it is made anew once it is gone."""
+    failed = {app for app in blue if app in seen.apps and seen.apps[app].status == "failed"}
+    return {app for app in failed if seen.settled and not seen.ready(app)}
 
 
 def _words(rollout: Rollout, progress: Progress) -> str:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
+
 from server.beat import LEASE_S, Beat
 from server.controller.decide import App
 from server.controller.loop import Controller
@@ -17,6 +19,7 @@ from server.controller.registry import Registry
 from server.controller.rollout import Progress, recall
 from server.edge.routes import RouteTable
 from server.replicas.names import AppName, app_name
+from server.replicas.plan import Home
 from server.settings import Settings
 from server.spec import EndpointSpec, Rollout, Scaling, Strategy, VariantSpec
 from server.store import alarms
@@ -24,6 +27,10 @@ from server.store.migrate import migrate
 from server.store.store import Resource, Store, connect
 
 NAME = "ep"
+HOME = Home(
+    beat_url="", token="", bind_host="127.0.0.1", account="", region="", drain_timeout_s=1.0, log_level="INFO",
+    log_dir="", sampler=False, cache_dir="", objects_dir="", objects_url=None, database_url="", master_key_file="",
+)  # fmt: skip
 
 
 class Killed(BaseException):
@@ -105,11 +112,17 @@ class Edge:
         return found
 
 
+def _no_sync(connection: Any, _record: Any) -> None:
+    """No power fails in a rehearsal; a second of it must not take one."""
+    connection.execute("PRAGMA synchronous=OFF")
+
+
 class Rehearsal:
     """One endpoint and the controller of it."""
 
     def __init__(self, folder: Path) -> None:
         engine = connect(f"sqlite:///{folder / 'hearth.db'}")
+        event.listen(engine, "connect", _no_sync)
         migrate(engine)
         self.store = Store(engine, "123456789012", "us-east-1")
         self.cluster, self.edge, self.now = Cluster(), Edge(), time.time()
@@ -118,7 +131,7 @@ class Rehearsal:
 
     def born(self) -> Controller:
         """A controller that has just started, and heard every replica."""
-        made = Controller(self.settings, self.store, self.edge, None, "", self.clock)  # type: ignore[arg-type]
+        made = Controller(self.settings, self.store, self.edge, HOME, "", self.clock)  # type: ignore[arg-type]
         made.registry = Registry(lambda: self.now)
         made.registry._born = self.now - LEASE_S - 1
         made._cluster = self.cluster  # type: ignore[assignment]
@@ -171,6 +184,10 @@ class Rehearsal:
     @property
     def resource(self) -> Resource:
         return self.store.get("Endpoint", NAME)
+
+    def told(self) -> str:
+        """The reason that the endpoint gives, if any."""
+        return self.resource.reason or ""
 
     def serve(self, *variants: VariantSpec) -> EndpointSpec:
         spec = EndpointSpec(name=NAME, variants=variants, sagemaker={"EndpointConfigName": "old"})

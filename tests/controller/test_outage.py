@@ -24,6 +24,7 @@ from server.settings import load
 from server.spec import EndpointSpec, VariantSpec
 from server.store.migrate import migrate
 from server.store.store import Store, connect
+from tests.controller.rehearsal import HOME
 
 SPEC = EndpointSpec(name="ep", variants=(VariantSpec(model="one"),))
 PATIENCE_S = 20.0

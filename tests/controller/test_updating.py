@@ -52,7 +52,7 @@ def test_every_strategy_gets_there(world: Rehearsal, strategy: Strategy, killed:
             shares.append(green)
     assert shares == pytest.approx([0.0, *strategy.shares])
     assert baked == pytest.approx(strategy.bake_s * len(strategy.shares), abs=len(strategy.shares))
-    assert world.resource.reason is None
+    assert not world.told()
     settled(world, new)
 
 
@@ -96,9 +96,9 @@ def test_an_alarm_at_any_stage_brings_the_old_back(tmp_path: Path, strategy: Str
         if world.resource.status == "Updating":
             assert world.store.report(alarm, "ALARM")
             world.until("InService", killed=killed)
-            assert world.resource.reason == "The deployment of new was rolled back: alarm errors is in ALARM."
+            assert world.told() == "The deployment of new was rolled back: alarm errors is in ALARM."
             settled(world, old)
-            assert "ALARM" in str(world.resource.reason), "it is still told when all is calm"
+            assert "ALARM" in str(world.told()), "it is still told when all is calm"
         world.store.engine.dispose()
 
 
@@ -133,12 +133,12 @@ def test_replicas_that_cannot_start_bring_the_old_back_with_their_reason(world: 
     world.cluster.broken = "two"
     world.roll_out(strategy, NEW)
     world.until("InService")
-    assert world.resource.reason == "The deployment of new was rolled back: variant AllTraffic: no weights."
+    assert world.told() == "The deployment of new was rolled back: variant AllTraffic: no weights."
     settled(world, old)
     world.cluster.broken = None
     new = world.roll_out(strategy, NEW)
     world.until("InService")
-    assert world.resource.reason is None
+    assert not world.told()
     settled(world, new)
 
 
@@ -153,12 +153,24 @@ def test_a_controller_that_dies_between_two_steps_goes_on_with_them(world: Rehea
     settled(world, new)
 
 
+def test_old_replicas_that_die_for_good_are_made_anew_meanwhile(world: Rehearsal) -> None:
+    old = world.serve(OLD)
+    new = world.roll_out(CANARY, NEW)
+    world.run(6)
+    world.cluster.broken = "one"
+    world.cluster.replicas.update(dict.fromkeys(world.apps(old), 0))
+    world.run(1)
+    world.cluster.broken = None
+    world.until("InService")
+    settled(world, new)
+
+
 def test_an_application_that_is_not_taken_brings_the_old_back(world: Rehearsal) -> None:
     old = world.serve(OLD)
     world.cluster.refused = "two"
     world.roll_out(CANARY, NEW)
     world.until("InService", limit=4)
-    assert world.resource.reason == "The deployment of new was rolled back: no such option."
+    assert world.told() == "The deployment of new was rolled back: no such option."
     settled(world, old)
 
 
@@ -168,7 +180,7 @@ def test_replicas_that_never_get_ready_bring_the_old_back(world: Rehearsal, stra
     world.cluster.hanging = "two"
     world.roll_out(strategy, NEW)
     seen = world.until("InService")
-    assert "within" in str(world.resource.reason) or "MaximumExecutionTimeoutInSeconds" in str(world.resource.reason)
+    assert "within" in str(world.told()) or "MaximumExecutionTimeoutInSeconds" in str(world.told())
     assert all(progress.share == 0 for progress in seen)
     settled(world, old)
 
@@ -178,7 +190,7 @@ def test_a_rollout_that_takes_too_long_goes_back(world: Rehearsal) -> None:
     world.roll_out(CANARY.model_copy(update={"bake_s": 500.0}), NEW)
     seen = world.until("InService")
     assert {progress.share for progress in seen} >= {0.25}
-    assert "MaximumExecutionTimeoutInSeconds (60)" in str(world.resource.reason)
+    assert "MaximumExecutionTimeoutInSeconds (60)" in str(world.told())
     settled(world, old)
 
 
@@ -195,7 +207,7 @@ def test_a_rollback_that_does_not_succeed_says_so_and_goes_on_when_it_can(world:
     if world.resource.status == "RollingBack":
         world.until("UpdateRollbackFailed")
         assert world.edge.shares().keys() == {OLD.revision, NEW.revision}, "in service with a mix of both"
-        assert "could not be rolled back" in str(world.resource.reason)
+        assert "could not be rolled back" in str(world.told())
         world.cluster.hanging = None
         world.until("InService")
     settled(world, old)
