@@ -145,7 +145,7 @@ async def _gone(receive: Receive) -> None:
 async def _body(request: Request, limit: int) -> bytes:
     """Raises BodyTooLarge, RequestTimeout or ClientDisconnect."""
     declared = HeaderView(scope=request.scope).get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isdecimal() and int(declared) > limit:
         raise BodyTooLarge(f"The body is larger than {limit} bytes.")
     chunks: list[bytes] = []
     size = 0
