@@ -6,25 +6,24 @@ import asyncio
 from typing import Any
 
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.control import endpoints
-from server.dialects.documents import parse_object, read_body
+from server.dialects.documents import parse_object
 from server.door.asking import Handler, asked
 from server.door.audit import HearthAudit
+from server.door.body import CONTROL_BYTES, whole
 from server.door.control_client import ControlClient
 from server.door.keeper import Doorkeeper
-from server.errors import BadRequest, RequestTimeout
+from server.errors import BadRequest
 from server.spec import EndpointSpec
 from server.store.store import Resource, Store
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_PROBLEMS = 20
 """What is wrong with a document, as far as one message says it."""
-BODY_TIMEOUT_S = 30.0
 
 
 class EndpointsApi:
@@ -62,7 +61,7 @@ class EndpointsApi:
 
     async def deploy(self, request: Request) -> Response:
         """The body is an endpoint's document without its name (`variants`), or one variant's."""
-        body = parse_object(await _body(request), MAX_DEPTH)
+        request.state.document = body = parse_object(await whole(request, CONTROL_BYTES), MAX_DEPTH)
         document = body if "variants" in body else {"variants": [body]}
         try:
             spec = EndpointSpec.model_validate({**document, "name": request.path_params["name"]})
@@ -78,14 +77,6 @@ class EndpointsApi:
 
     async def state(self, _request: Request) -> Response:
         return JSONResponse(await self._control.state())
-
-
-async def _body(request: Request) -> bytes:
-    """Raises BodyTooLarge, or RequestTimeout for one that does not come."""
-    try:
-        return await asyncio.wait_for(read_body(request.receive, MAX_BODY_BYTES), BODY_TIMEOUT_S)
-    except (TimeoutError, ClientDisconnect):
-        raise RequestTimeout("The body did not arrive in time.") from None
 
 
 def shown(resource: Resource) -> dict[str, Any]:
