@@ -25,7 +25,7 @@ MAX_BYTES = 256 * 1024**3
 """Bounds on what one archive may unpack to."""
 MAX_HEADER_BYTES = 1024**2
 MAX_HEADERS_BYTES = 256 * 1024**2
-"""Bounds on what describes one member, and all of them: tarfile keeps it in memory, and a few bytes may unpack to it."""
+"""Bounds on what describes one member, and all of them: it is kept in memory, and a few bytes may unpack to it."""
 FREE_BYTES = 1024**3
 """What unpacking leaves free on the disk."""
 
@@ -182,7 +182,7 @@ class _Seen:
         if self.files > self.max_files:
             raise BadArchive(f"{self.archive} holds more than {self.max_files} files")
         if self.size > self.max_bytes:
-            raise BadArchive(f"{self.archive} unpacks to more than {self.max_bytes} bytes, or than the disk has room for")
+            raise BadArchive(f"{self.archive} unpacks to more than {self.max_bytes} bytes, its bound or the disk's")
 
 
 def _checked(tar: tarfile.TarFile, seen: _Seen) -> Iterator[tarfile.TarInfo]:

@@ -15,8 +15,10 @@ from server.objects.operations import ROUTES
 BUILT = tuple(route for route in ROUTES if route.operation.name in OPERATIONS)
 
 BUCKETS = ("models", "b-1", "second.bucket", "endpoints", "-", "..", "A", "192.168.0.1", "xn--a", "a" * 70)
-KEYS = ("a", "k/1", "model.tar.gz", "..", "../../etc/passwd", "a//b", "é", "\0", "a" * 1024, "a" * 1025, "%2e", " ", "+")
-PARAMETERS = ("prefix", "delimiter", "marker", "max-keys", "start-after", "continuation-token", "encoding-type", "list-type",
+KEYS = ("a", "k/1", "model.tar.gz", "..", "../../etc/passwd", "a//b", "é", "\0", "a" * 1024, "a" * 1025, "%2e", " ",
+        "+")
+PARAMETERS = ("prefix", "delimiter", "marker", "max-keys", "start-after", "continuation-token", "encoding-type",
+              "list-type",
               "partNumber", "uploadId", "versionId", "fetch-owner", "response-content-type", "max-parts",
               "part-number-marker", "X-Amz-Expires", "X-Amz-Date")  # fmt: skip
 DOCUMENTS = (

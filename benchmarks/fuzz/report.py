@@ -16,7 +16,8 @@ def lines(tally: Tally) -> list[str]:
         if name in tally.warm
     )
     rate = tally.sent / max(tally.seconds, 1e-9)
-    rows += ["", f"{tally.sent} requests in {tally.seconds:.0f} s ({rate:.0f}/s); 500s, late or broken off: {tally.failed}"]
+    rows += ["", f"{tally.sent} requests in {tally.seconds:.0f} s ({rate:.0f}/s)"]
+    rows += [f"500s, late or broken off: {tally.failed}"]
     rows += [f"from a third of the run to its end: {held}"] if held else []
     rows += [f"grew: {each}" for each in tally.grown]
     return rows

@@ -11,9 +11,12 @@ from server.control.patterns import Patience
 NAMES = ("a", "m", "b-1", "model-a", "config-a", "group-a", "Endpoint9")
 """Few, so that what one request makes another one finds."""
 SAMPLES = (
-    *NAMES, "1", "/a", "s3://bucket/key", "https://a.example.com/key", "key=value", "1.0", "1.0.0", "us-east-1", "alias/a",
-    "arn:aws:iam::123456789012:role/r", "arn:aws:sagemaker:us-east-1:123456789012:model/m", "123456789012", "ml.m5.large",
-    "arn:aws:sagemaker:us-east-1:123456789012:endpoint/a", "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "AKIAIOSFODNN7EXAMPLE",
+    *NAMES, "1", "/a", "s3://bucket/key", "https://a.example.com/key", "key=value", "1.0", "1.0.0", "us-east-1",
+    "alias/a",
+    "arn:aws:iam::123456789012:role/r", "arn:aws:sagemaker:us-east-1:123456789012:model/m", "123456789012",
+    "ml.m5.large",
+    "arn:aws:sagemaker:us-east-1:123456789012:endpoint/a", "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f",
+    "AKIAIOSFODNN7EXAMPLE",
     "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "/aws/sagemaker/Endpoints/a", "a/b",
     '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}', "US", "a@b.c", "d-1", "p1",
 )  # fmt: skip

@@ -51,7 +51,8 @@ class Echo:
                 token = Token(1, word, -0.5, top=tuple((n, "a", -1.0) for n in range(parameters.logprobs or 0)))
                 yield Step(index, word, (token,), "stop" if word is words[-1] else None, prompt_tokens=len(words))
 
-    async def predict(self, images: Sequence[bytes], _parameters: Mapping[str, Any], _id: str) -> list[list[Prediction]]:
+    async def predict(self, images: Sequence[bytes], _parameters: Mapping[str, Any],
+    _id: str) -> list[list[Prediction]]:
         return [[Prediction(str(check_image(image, 10**6)), 0.5)] for image in images]
 
     async def invoke(self, invocation: Invocation) -> Answer:
@@ -66,7 +67,8 @@ async def openai(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _guards() -> list[ASGIApp]:
-    echo, routes = Echo(), frozenset(f"/v1/{name}" for name in ("chat/completions", "completions", "embeddings", "models"))
+    echo, routes = Echo(), frozenset(f"/v1/{name}" for name in ("chat/completions", "completions", "embeddings",
+                        "models"))
     faces = (Engines(text=echo, openai=openai, openai_routes=routes), Engines(image=echo), Engines(payload=echo))
     return [_guard(Identity("m", name, "r"), engines) for name, engines in zip(GUARDS, faces, strict=True)]
 

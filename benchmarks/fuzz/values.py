@@ -7,15 +7,19 @@ from random import Random
 from typing import Any
 
 STRINGS: tuple[str, ...] = (
-    "", " ", "a", "m", "\0", "a\0b", "\n", "a\r\nx-evil: 1", "\ud800", "\udfff\ud800", "é", "ａ", "ı", "İ", "ß", "\u202e",
-    "\ufeff", "\uffff", "\U0010ffff", "a\u0300", "../../../etc/passwd", "..", ".", "/", "//", "\\", "%2e%2e%2f", "%00", "%",
+    "", " ", "a", "m", "\0", "a\0b", "\n", "a\r\nx-evil: 1", "\ud800", "\udfff\ud800", "é", "\uff41", "\u0131",
+    "\u0130", "ß", "\u202e",
+    "\ufeff", "\uffff", "\U0010ffff", "a\u0300", "../../../etc/passwd", "..", ".", "/", "//", "\\", "%2e%2e%2f",
+    "%00", "%",
     "~", "C:\\", "file:///etc/passwd", "http://169.254.169.254/latest/meta-data/", "s3://", "s3:///", "s3://b/../../k",
     "s3://models/model.tar.gz", "gopher://x", "data:,", "data:image/png;base64,AAAA", "{{7*7}}", "${jndi:ldap://x}",
-    "{% for a in range(10**9) %}{% endfor %}", "' OR 1=1 --", "\"; DROP TABLE resources; --", "<script>", "<!DOCTYPE a>",
+    "{% for a in range(10**9) %}{% endfor %}", "' OR 1=1 --", "\"; DROP TABLE resources; --", "<script>",
+    "<!DOCTYPE a>",
     "&amp;", "*", "?", "[", "(", "(a+)+$", "null", "true", "NaN", "Infinity", "-Infinity", "1e400", "0x10", "-1", "0",
     "9" * 25, "9" * 5000, "1.0", "2026-13-45T99:99:99Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
     "arn:aws:sagemaker:us-east-1:123456789012:endpoint/a", "arn:aws:iam::123456789012:role/r", "arn:", ":" * 100,
-    "a-" * 40, "-" * 100, "a" * 63, "a" * 64, "a" * 65, "a" * 256, "a" * 1025, "x" * 70_000, "€" * 9_000, "Z2FyYmFnZQ==",
+    "a-" * 40, "-" * 100, "a" * 63, "a" * 64, "a" * 65, "a" * 256, "a" * 1025, "x" * 70_000, "€" * 9_000,
+    "Z2FyYmFnZQ==",
 )  # fmt: skip
 NUMBERS: tuple[Any, ...] = (
     0, 1, -1, 2, 100, 101, 255, 256, 65_535, 65_536, 2**31 - 1, 2**31, -(2**31) - 1, 2**53, 2**63 - 1, 2**63, 2**64,
@@ -75,7 +79,8 @@ def bend(value: Any, random: Random, odds: float) -> Any:
             bent[text(random)] = anything(random)
         return bent
     if isinstance(value, list):
-        return [bend(item, random, odds) for item in value for _ in range(1 if _holds(item) else random.choice((1, 1, 2)))]
+        return [bend(item, random, odds) for item in value for _ in range(1 if _holds(item) else random.choice((1, 1,
+        2)))]
     return value
 
 

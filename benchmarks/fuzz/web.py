@@ -15,8 +15,10 @@ from server.guard.limits import FIELDS, UNCHECKED
 ENDPOINTS = ("m", "a", "nobody", "..", "%2e%2e", "m%2finvocations", "a b", "m" * 64, "m%00", "M", "\u00ef")
 PAGES = ("/", "/ping", "/metrics", "/v1/models", "/hearth/endpoints", "/hearth/state", "/hearth", "/v1", "/endpoints",
          "/docs", "/openapi.json", "/load", "/scale_elastic_ep", "/is_sleeping", "/.env", "/-/routes")  # fmt: skip
-TYPES = ("application/json", "application/json", "application/json", "text/csv", "application/x-npy", "image/png", "", "*/*",
-         "application/x-image", "application/jsonlines", "application/octet-stream", "text/plain; charset=x")  # fmt: skip
+TYPES = ("application/json", "application/json", "application/json", "text/csv", "application/x-npy", "image/png", "",
+         "*/*",
+         "application/x-image", "application/jsonlines", "application/octet-stream",
+         "text/plain; charset=x")  # fmt: skip
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -29,7 +31,8 @@ BODIES: tuple[dict[str, Any], ...] = (
     {"model": "m", "query": "a", "documents": ["b", "c"]},
     {"inputs": "a b", "parameters": {"max_new_tokens": 3, "details": True, "top_n_tokens": 2, "stop": ["z"]}},
     {"inputs": ["a", "b"], "parameters": {"temperature": 0.5, "do_sample": True, "seed": 3}, "stream": True},
-    {**CHAT, "stream": True, "stream_options": {"include_usage": True}, "tools": [{"type": "function", "function": {}}]},
+    {**CHAT, "stream": True, "stream_options": {"include_usage": True}, "tools": [{"type": "function",
+    "function": {}}]},
     {**CHAT, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#/a"}}}},
     {**CHAT, "structured_outputs": {"regex": "(a+)+$"}},
     {"model": "m", "messages": [{"role": "user", "content": [
@@ -56,7 +59,8 @@ def invocation(random: Random) -> Sent:
     """To a replica's guard, and now and then to the door, as for an endpoint that sleeps."""
     target = random.choice(("text", "text", "image", "payload", "door"))
     name = _endpoint(random)
-    path = random.choice(("/invocations", f"/endpoints/{name}/invocations", f"/endpoints/{name}/invocations-response-stream",
+    path = random.choice(("/invocations", f"/endpoints/{name}/invocations",
+                         f"/endpoints/{name}/invocations-response-stream",
                           f"/endpoints/{name}/async-invocations"))  # fmt: skip
     kind = random.choice(TYPES)
     body = PIXEL if kind.startswith("image") else _dumped(_bent(random), random)
