@@ -9,11 +9,12 @@ from xml.sax.saxutils import escape
 from benchmarks.fuzz import values
 from benchmarks.fuzz.aws import signed
 from benchmarks.fuzz.wire import Sent
+from server.objects.local import store  # importing it fills the registry
 from server.objects.local.registry import OPERATIONS
 from server.objects.operations import ROUTES
 
+assert store.MODULES
 BUILT = tuple(route for route in ROUTES if route.operation.name in OPERATIONS)
-
 BUCKETS = ("models", "b-1", "second.bucket", "endpoints", "-", "..", "A", "192.168.0.1", "xn--a", "a" * 70)
 KEYS = ("a", "k/1", "model.tar.gz", "..", "../../etc/passwd", "a//b", "é", "\0", "a" * 1024, "a" * 1025, "%2e", " ",
         "+")
