@@ -82,9 +82,11 @@ def _read_string(_shape: Any, value: Any) -> str:
 
 def _read_whole(shape: Any, value: Any) -> int:
     kind, limit = shape.type_name, _RANGES[shape.type_name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unreadable(f"{_json_name(value)} can not be converted to {_article(kind)}")
-    if not -limit <= value < limit or value != int(value):
+    if not -limit <= value < limit:  # infinities and what is no number too
+        raise Unreadable(f"{_json_name(value)} can not be converted to {_article(kind)}")
+    if value != int(value):
         raise Unreadable(f"{value} can not be converted to {_article(kind)}")
     return int(value)
 

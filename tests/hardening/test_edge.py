@@ -27,11 +27,11 @@ NUMBERS = itertools.count()
 def exchange(edge: Edge, request: bytes) -> bytes:
     """All that comes back until the connection closes or nothing more comes."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", edge.config.port), timeout=QUIET_S) as raw:
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            raw.sendall(request)
-            while piece := raw.recv(65_536):
-                answer += piece
+    raw = socket.create_connection(("127.0.0.1", edge.config.port), timeout=QUIET_S)
+    with raw, contextlib.suppress(TimeoutError, ConnectionError):
+        raw.sendall(request)
+        while piece := raw.recv(65_536):
+            answer += piece
     return answer
 
 
@@ -143,8 +143,8 @@ def test_odd_requests_are_answered_or_closed(routed: Edge, request_: bytes) -> N
     [
         "/endpoints/a%2f..%2fb/invocations", "/endpoints/a/invocations%2f..%2f..%2fb", "/endpoints/a%00/invocations",
         "/endpoints/a/invocations%00", "/endpoints/a/invocations;/../../b", "/endpoints/a/openai/v1/..%2f..%2fmetrics",
-        "/endpoints/a\\..\\b/invocations", "/%65ndpoints/a/invocations", "/endpoints/./a/invocations", "/v1/..;/metrics",
-        "/endpoints/a//invocations", "/endpoints/a/%69nvocations", "/endpoints/\u0430/invocations".encode().decode("latin-1"),
+        "/endpoints/a\\..\\b/invocations", "/%65ndpoints/a/invocations", "/endpoints/./a/invocations",
+        "/v1/..;/metrics", "/endpoints/a//invocations", "/endpoints/a/%69nvocations", "/endpoints/\xd0\xb0/invocations",
     ],
 )  # fmt: skip
 def test_only_the_very_path_goes_to_a_replica(routed: Edge, path: str) -> None:
@@ -162,7 +162,7 @@ def test_only_the_very_path_goes_to_a_replica(routed: Edge, path: str) -> None:
     ],
 )  # fmt: skip
 def test_headers_say_only_what_the_edge_lets_them(routed: Edge, line: bytes) -> None:
-    answer = exchange(routed, b"POST /endpoints/a/invocations HTTP/1.1\r\nHost: x\r\n%b\r\nContent-Length: 0\r\n\r\n" % line)
+    answer = exchange(routed, HEAD + line + b"\r\nContent-Length: 0\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"x-evil" not in head.lower().replace(b"%0d%0ax-evil", b"")
     if b" 200 " in head.partition(b"\r\n")[0]:
