@@ -33,6 +33,10 @@ TEXTS = (
 )  # fmt: skip
 
 
+UNREAD_BYTES = 64 * 1024
+"""More than this may be on its way when a server refuses and closes."""
+
+
 @dataclass(slots=True)
 class Sent:
     """A request under construction; `family` is what it is counted as, `target` the server that gets it."""
@@ -101,12 +105,14 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def exchange(self, sent: Sent) -> Answer:
-        """Raises Broken."""
+        """Raises Broken. A large body that the server did not wait for may cost its answer: status 0."""
         fresh = self._streams is None
         try:
             return await self._once(sent)
         except (Broken, OSError):
             await self.close()
+            if len(sent.body) > UNREAD_BYTES:
+                return Answer(0, b"")
             if fresh:
                 raise
             return await self._once(sent)  # the server had ended an idle connection

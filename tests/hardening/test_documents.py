@@ -133,7 +133,8 @@ NUMBERS = ["1e400", "-1e400", "1" * 4000, "1" * 5000, "1e19", "0.5", "-0", "1e-4
 def test_odd_numbers_are_the_senders_fault(number: str) -> None:
     for name, member in (("ListModels", "MaxResults"), ("ListModels", "CreationTimeAfter")):
         body = f'{{"{member}": {number}}}'.encode()
-        quick(lambda body=body, name=name: shapes.read(SAGEMAKER.input(name), JSON.parse(SAGEMAKER, name, body)))  # type: ignore[misc]
+        quick(lambda body=body, name=name: shapes.read(SAGEMAKER.input(name), JSON.parse(SAGEMAKER, name,
+                                                                                         body)))  # type: ignore[misc]
     for value in (float("inf"), float("nan"), 10**5000, -(10**400)):
         with pytest.raises(BadRequest):
             shapes.read(SAGEMAKER.input("ListModels"), {"MaxResults": value})

@@ -45,7 +45,8 @@ def test_every_pattern_of_every_model_ends() -> None:
     for pattern, longest in dict(patterns()).items():
         for seed in SEEDS:
             text = (seed * longest)[: longest - 1] + "\n"
-            if spent(lambda text=text, pattern=pattern: Patience().matches(pattern, text)) > BOUND_S:  # type: ignore[misc]
+            if spent(lambda text=text, pattern=pattern: Patience().matches(pattern,
+                                                                           text)) > BOUND_S:  # type: ignore[misc]
                 slow.append((pattern, seed))
     assert not slow
 
