@@ -41,9 +41,14 @@ class HearthError(Exception):
 
     def __init__(self, message: str, *, field: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.field = field
+        self.message = _writable(message)
+        self.field = None if field is None else _writable(field)
         self.retry_after = retry_after
+
+
+def _writable(text: str) -> str:
+    """`text` with a question mark for what UTF-8 cannot write: halves of surrogate pairs that a client sent."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 class BadRequest(HearthError):

@@ -6,14 +6,20 @@ text-generation-inference become Hearth's tasks and engine options.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from server.dialects.documents import parse_value
 from server.errors import BadRequest
 from server.spec import Task
 
+MAX_DEPTH = 16
+"""Of JSON in a variable."""
+_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 VLLM = "SM_VLLM_"
 LMI = "OPTION_"
 
@@ -115,8 +121,11 @@ def _value(text: str) -> Any:
     """Numbers, true/false and JSON keep their type; an empty value is a bare flag."""
     if not text:
         return True
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return value if isinstance(value, int | float | dict | list) else text
+    if text[0] in "[{":
+        try:
+            return parse_value(text.encode(), MAX_DEPTH)
+        except BadRequest:
+            return text
+    # One word alone: YAML's aliases make a short text mean more values than there is memory.
+    value = yaml.safe_load(text) if _WORD.fullmatch(text) else text
+    return value if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) else text

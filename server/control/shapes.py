@@ -10,9 +10,10 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from server.control.patterns import matches
+from server.control.patterns import Patience
 from server.errors import BadRequest, Unreadable
 
 _RANGES = {"integer": 2**31, "long": 2**63}
@@ -20,12 +21,14 @@ _EARLIEST, _LATEST = -62135596800.0, 253402300799.0
 """Years 1 to 9999, in seconds since 1970."""
 SHOWN = 256
 """Characters of an offending value that a message repeats."""
+MAX_PROBLEMS = 100
+"""Violated constraints that one message names."""
 
 
 def read(shape: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Unreadable for a wrong type, BadRequest with all violated constraints."""
     found = dict(_typed(shape, request)) if shape is not None else {}
-    problems = list(_structure(shape, found, "")) if shape is not None else []
+    problems = list(islice(_structure(shape, found, "", Patience()), MAX_PROBLEMS)) if shape is not None else []
     if problems:
         count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected: "
         raise BadRequest(count + "; ".join(problem.text for problem in problems), field=problems[0].path)
@@ -81,7 +84,9 @@ def _read_whole(shape: Any, value: Any) -> int:
     kind, limit = shape.type_name, _RANGES[shape.type_name]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unreadable(f"{_json_name(value)} can not be converted to {_article(kind)}")
-    if value != int(value) or not -limit <= value < limit:
+    if not -limit <= value < limit:  # infinities and what is no number too
+        raise Unreadable(f"{_json_name(value)} can not be converted to {_article(kind)}")
+    if value != int(value):
         raise Unreadable(f"{value} can not be converted to {_article(kind)}")
     return int(value)
 
@@ -137,7 +142,7 @@ _READERS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _structure(shape: Any, value: Mapping[str, Any], path: str) -> Iterator[Problem]:
+def _structure(shape: Any, value: Mapping[str, Any], path: str, patience: Patience) -> Iterator[Problem]:
     for name in shape.required_members:
         if name not in value:
             yield Problem(shape.members[name], None, _join(path, name), "Member must not be null")
@@ -145,50 +150,50 @@ def _structure(shape: Any, value: Mapping[str, Any], path: str) -> Iterator[Prob
         known = ", ".join(shape.members)
         yield Problem(shape, value, path, f"Member must have exactly one of the following set: [{known}]")
     for name, member in value.items():
-        yield from _value(shape.members[name], member, _join(path, name))
+        yield from _value(shape.members[name], member, _join(path, name), patience)
 
 
-def _value(shape: Any, value: Any, path: str) -> Iterator[Problem]:
-    for constraint in broken(shape, value):
+def _value(shape: Any, value: Any, path: str, patience: Patience) -> Iterator[Problem]:
+    for constraint in broken(shape, value, patience):
         yield Problem(shape, value, path, constraint)
     if shape.type_name == "structure":
-        yield from _structure(shape, value, path)
+        yield from _structure(shape, value, path, patience)
     elif shape.type_name == "list":
-        yield from _items(shape, value, path)
+        yield from _items(shape, value, path, patience)
     elif shape.type_name == "map":
-        yield from _entries(shape, value, path)
+        yield from _entries(shape, value, path, patience)
 
 
-def _items(shape: Any, value: list[Any], path: str) -> Iterator[Problem]:
+def _items(shape: Any, value: list[Any], path: str, patience: Patience) -> Iterator[Problem]:
     if shape.member.type_name in ("structure", "list", "map"):
         for number, item in enumerate(value, 1):
-            yield from _value(shape.member, item, f"{path}.{number}.member")
-    elif any(True for item in value for _ in broken(shape.member, item)):
+            yield from _value(shape.member, item, f"{path}.{number}.member", patience)
+    elif any(True for item in value for _ in broken(shape.member, item, patience)):
         yield Problem(shape, value, path, f"Member must satisfy constraint: [{', '.join(constraints(shape.member))}]")
 
 
-def _entries(shape: Any, value: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    if any(True for key in value for _ in broken(shape.key, key)):
+def _entries(shape: Any, value: Mapping[str, Any], path: str, patience: Patience) -> Iterator[Problem]:
+    if any(True for key in value for _ in broken(shape.key, key, patience)):
         yield Problem(shape, value, path, f"Map keys must satisfy constraint: [{', '.join(constraints(shape.key))}]")
     if shape.value.type_name in ("structure", "list", "map"):
         for key, item in value.items():
-            yield from _value(shape.value, item, f"{path}.{key}.member")
-    elif any(True for item in value.values() for _ in broken(shape.value, item)):
+            yield from _value(shape.value, item, f"{path}.{key}.member", patience)
+    elif any(True for item in value.values() for _ in broken(shape.value, item, patience)):
         rules = ", ".join(constraints(shape.value))
         yield Problem(shape, value, path, f"Map value must satisfy constraint: [{rules}]")
 
 
-def broken(shape: Any, value: Any) -> Iterator[str]:
+def broken(shape: Any, value: Any, patience: Patience) -> Iterator[str]:
     """The constraints of `shape` itself that `value` breaks."""
-    yield from (words for words, holds in _rules(shape) if not holds(value))
+    yield from (words for words, holds in _rules(shape, patience) if not holds(value))
 
 
 def constraints(shape: Any) -> list[str]:
     """All constraints of `shape` itself, as AWS words them."""
-    return [words for words, _ in _rules(shape)]
+    return [words for words, _ in _rules(shape, Patience())]
 
 
-def _rules(shape: Any) -> Iterator[tuple[str, Callable[[Any], bool]]]:
+def _rules(shape: Any, patience: Patience) -> Iterator[tuple[str, Callable[[Any], bool]]]:
     facts = shape.metadata
     sized = shape.type_name in ("string", "list", "map", "blob")
     what = "length" if sized else "value"
@@ -200,7 +205,7 @@ def _rules(shape: Any) -> Iterator[tuple[str, Callable[[Any], bool]]]:
         yield f"Member must have {what} greater than or equal to {low}", lambda v: _size(v, sized) >= low
     if "pattern" in facts:
         pattern = facts["pattern"]
-        yield f"Member must satisfy regular expression pattern: {pattern}", lambda v: matches(pattern, v)
+        yield f"Member must satisfy regular expression pattern: {pattern}", lambda v: patience.matches(pattern, v)
     if getattr(shape, "enum", None):
         known = shape.enum
         yield f"Member must satisfy enum value set: [{', '.join(known)}]", lambda v: v in known

@@ -129,6 +129,7 @@ def application(launch: Launch, store: Store) -> Door:
         exception_handlers={HearthError: refuse, HTTPException: refuse_route, Exception: fail},
         lifespan=lifespan,
     )
+    routes.router.redirect_slashes = False  # a redirect would name whatever host the client says it called
     return Door(routes, objects, keeper)
 
 

@@ -105,15 +105,16 @@ class HearthAudit:
             try:
                 reply = await handler(request)
             except HearthError as error:
-                self._log.record(record(await self._call(name, request, error)))
+                self._log.record(record(self._call(name, request, error)))
                 raise
-            await asyncio.to_thread(self._log.commit, record(await self._call(name, request, None)))
+            await asyncio.to_thread(self._log.commit, record(self._call(name, request, None)))
             return reply
 
         return watched
 
-    async def _call(self, name: str, request: Request, error: HearthError | None) -> Call:
-        settings, body = self._settings, await _body(request)
+    def _call(self, name: str, request: Request, error: HearthError | None) -> Call:
+        settings = self._settings
+        body: dict[str, Any] = getattr(request.state, "document", {})  # what the handler could read of it
         kept = redact({**request.path_params, **body})
         message = None if error is None else error.message
         endpoint = request.path_params.get("name", "")
@@ -139,14 +140,3 @@ def _caller(request: Request) -> Principal | None:
     """None: nobody was asked, or nobody was known."""
     found = getattr(request.state, "caller", None)
     return found if isinstance(found, Principal) else None
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """The JSON that the handler read; nothing where it could not, or had no use for one."""
-    if request.method not in ("PUT", "POST"):
-        return {}
-    try:
-        found = await request.json()
-    except (ValueError, RuntimeError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -22,13 +22,12 @@ from server.control.reply import Reply
 from server.control.scope import Scope, scope
 from server.control.service import Service
 from server.control.services import SERVICES, by_query, by_target
+from server.door.body import CONTROL_BYTES, whole
 from server.door.keeper import Doorkeeper
-from server.errors import BadRequest, BodyTooLarge, HearthError, RequestTimeout, UnknownOperation
+from server.errors import BadRequest, HearthError, UnknownOperation
 from server.store.store import Store
 from server.vault.vault import Vault
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
-BODY_TIMEOUT_S = 30.0
 FORM = "application/x-www-form-urlencoded"
 MAIN = SERVICES["sagemaker"]
 """In whose words a call that is nobody's is refused."""
@@ -64,12 +63,9 @@ class AwsApi:
         signed = scope(request.headers, request.query_params)
         context = self._context(request, signed)
         wire = _wire(request)
-        late = RequestTimeout("The body did not arrive in time.")
         try:
-            body = await asyncio.wait_for(_body(request), BODY_TIMEOUT_S)
+            body = await whole(request, CONTROL_BYTES)
             service, operation = _address(request, wire, signed.service if signed else "", body)
-        except (TimeoutError, ClientDisconnect):
-            return self._refuse(context, wire, late)
         except HearthError as error:
             return self._refuse(context, wire, error)
         if self._keeper is not None:
@@ -122,17 +118,6 @@ def _known(service: Service | None, named: str) -> Service:
     if service is None:
         raise UnknownOperation(f"{named!r} names no operation of a service that Hearth answers for.")
     return service
-
-
-async def _body(request: Request) -> bytes:
-    """Raises BodyTooLarge as soon as it is."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _response(reply: Reply) -> Response:

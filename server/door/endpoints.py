@@ -11,13 +11,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.control import endpoints
+from server.dialects.documents import parse_object
 from server.door.asking import Handler, asked
 from server.door.audit import HearthAudit
+from server.door.body import CONTROL_BYTES, whole
 from server.door.control_client import ControlClient
 from server.door.keeper import Doorkeeper
 from server.errors import BadRequest
 from server.spec import EndpointSpec
 from server.store.store import Resource, Store
+
+MAX_DEPTH = 64
+MAX_PROBLEMS = 20
+"""What is wrong with a document, as far as one message says it."""
 
 
 class EndpointsApi:
@@ -55,18 +61,14 @@ class EndpointsApi:
 
     async def deploy(self, request: Request) -> Response:
         """The body is an endpoint's document without its name (`variants`), or one variant's."""
-        try:
-            body = await request.json()
-        except ValueError:
-            raise BadRequest("The body must be JSON.") from None
-        if not isinstance(body, dict):
-            raise BadRequest("The body must be a JSON object.")
+        request.state.document = body = parse_object(await whole(request, CONTROL_BYTES), MAX_DEPTH)
         document = body if "variants" in body else {"variants": [body]}
         try:
             spec = EndpointSpec.model_validate({**document, "name": request.path_params["name"]})
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-            raise BadRequest(problems, field=str(error.errors()[0]["loc"][-1])) from None
+            found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
+            problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'document'}: {p['msg']}" for p in found)
+            raise BadRequest(problems, field=str(next(reversed(found[0]["loc"]), "variants"))) from None
         return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, self._store, spec)), 202)
 
     async def delete(self, request: Request) -> Response:

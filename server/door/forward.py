@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from server.errors import Unavailable
+from server.errors import BadRequest, Unavailable
 
 HOP_BY_HOP = frozenset(
     (
@@ -68,13 +68,16 @@ class Forwarder:
     async def send(self, request: Forwardable) -> Answer | None:
         """The replica's answer; None when the endpoint has no replica at this moment.
 
-        Raises Unavailable when the edge or the replica broke off before it answered.
+        Raises BadRequest for an address that no HTTP client can send on, Unavailable when the edge or the replica
+        broke off before it answered.
         """
         headers = [(k, v) for k, v in request.headers if k.lower() not in HOP_BY_HOP]
         headers.append((b"x-hearth-endpoint", request.endpoint.encode()))
-        outgoing = self._client.build_request(
-            request.method, httpx.URL("http://edge" + request.target), headers=headers, content=request.body
-        )
+        try:
+            url = httpx.URL("http://edge" + request.target)
+        except httpx.InvalidURL as error:
+            raise BadRequest(f"The address cannot be used: {error}") from None
+        outgoing = self._client.build_request(request.method, url, headers=headers, content=request.body)
         try:
             response = await self._client.send(outgoing, stream=True)
         except httpx.TransportError as error:

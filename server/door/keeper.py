@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
-from server.errors import BadRequest, BodyTooLarge
+from server.door.body import CONTROL_BYTES, TIMEOUT_S
+from server.errors import BadRequest, BodyTooLarge, RequestTimeout
 from server.identity.authority import Authority, Claim
 from server.identity.bearer import ACTION as CALL_WITH_BEARER
 from server.identity.caller import Caller
@@ -22,7 +23,6 @@ from server.store.store import Store
 
 SERVICES = ("sagemaker",)
 """What requests to the door's own routes have to be signed for."""
-MAX_BODY_BYTES = 4 * 1024 * 1024
 REMEMBER_S = 5.0
 """Between two writes of when keys were last used."""
 
@@ -96,8 +96,11 @@ class Doorkeeper:
 async def _body(request: Request) -> bytes:
     """Of a signed request, which covers it."""
     size = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers or not size.isdigit():
+    if "transfer-encoding" in request.headers or not size.isdecimal():
         raise BadRequest("A signed request needs a Content-Length.")
-    if int(size) > MAX_BODY_BYTES:
-        raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
-    return await request.body()
+    if int(size) > CONTROL_BYTES:
+        raise BodyTooLarge(f"The body is larger than {CONTROL_BYTES} bytes.")
+    try:
+        return await asyncio.wait_for(request.body(), TIMEOUT_S)
+    except (TimeoutError, ClientDisconnect):
+        raise RequestTimeout(f"The body did not arrive within {TIMEOUT_S:.0f} s.") from None

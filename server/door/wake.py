@@ -15,11 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from server.dialects.documents import parse_object
 from server.dialects.errors import ENDPOINT_FIELD
+from server.door.body import whole
 from server.door.control_client import ControlClient
 from server.door.forward import Answer, Forwardable, Forwarder
 from server.door.keeper import Doorkeeper
 from server.door.refusal import refusal
-from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotReady, RequestTimeout, Throttled
+from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotReady, Throttled
 from server.identity.authority import Claim
 from server.settings import Settings
 from server.spec import EndpointSpec
@@ -27,7 +28,6 @@ from server.store.store import Store
 
 HELD_BYTES = 512 * 1024 * 1024
 """Bound on the bodies held for sleeping endpoints together."""
-BODY_TIMEOUT_S = 30.0
 JSON_DEPTH = 64
 
 
@@ -86,8 +86,8 @@ class Waker:
         parts = request.url.path.split("/")
         if parts[1] == "endpoints" and len(parts) > 2:
             found = await asyncio.to_thread(self._find, parts[2])
-            return found, await _body(request, _limit(found.spec))
-        body = await _body(request, self._largest)
+            return found, await whole(request, _limit(found.spec))
+        body = await whole(request, self._largest)
         model = parse_object(body, JSON_DEPTH).get("model")
         if not isinstance(model, str) or not model:
             raise BadRequest("Give `model`: the name of an endpoint.", field="model")
@@ -140,25 +140,6 @@ class Waker:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Raises BodyTooLarge, RequestTimeout or ClientDisconnect."""
-    declared = HeaderView(scope=request.scope).get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-                chunks.append(chunk)
-    except TimeoutError:
-        raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from None
-    return b"".join(chunks)
 
 
 async def _relay(answer: Answer, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ from server.objects.errors import ObjectError
 
 MAX_HEADER_BYTES = 16 * 1024
 
-_SIGNED = re.compile(r"\bCredential=[^,]*/s3/aws4_request\b")
+_SCOPE = "/s3/aws4_request"
 _OLD_QUERY = {"AWSAccessKeyId", "Signature", "Expires"}
 
 
@@ -43,10 +43,11 @@ def is_object_request(scope: Scope, hosts: Iterable[str] = ()) -> bool:
         return False
     headers = _headers(scope)
     authorization = headers.get("authorization", "")
-    if _SIGNED.search(authorization) or authorization.startswith("AWS "):
+    credential = authorization.partition("Credential=")[2].partition(",")[0].strip()
+    if credential.endswith(_SCOPE) or authorization.startswith("AWS "):
         return True
     query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-    if query.get("X-Amz-Credential", "").endswith("/s3/aws4_request") or query.keys() >= _OLD_QUERY:
+    if query.get("X-Amz-Credential", "").endswith(_SCOPE) or query.keys() >= _OLD_QUERY:
         return True
     return bool(_bucket_of_host(headers.get("host", ""), hosts))
 

@@ -44,7 +44,7 @@ def test_an_error_is_in_body_and_header(address: str) -> None:
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
         (b'{"MaxResults": NaN}', "not JSON"),
-        (b'{"a":' * 100000, "not JSON"),
+        (b'{"a":' * 100000, "nested deeper"),
         (b'{"MaxResults": "5"}', "STRING_VALUE"),
     ],
 )

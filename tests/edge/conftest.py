@@ -45,6 +45,8 @@ class Answerer:
         self.name = name
         self.left: list[str] = []
         """Paths whose client left before the answer."""
+        self.unforwarded: list[str] = []
+        """Paths of requests that the edge's public side did not pass on."""
         self.started: Counter[str] = Counter()
         family = socket.AF_INET if path is None else socket.AF_UNIX
         self._socket = socket.socket(family, socket.SOCK_STREAM)
@@ -83,7 +85,11 @@ class Answerer:
                 self.left.append(scope["path"])
                 return
         headers = {key.decode(): value.decode() for key, value in scope["headers"]}
-        said = {"me": self.name, "path": scope["path"], "length": len(body), "headers": headers}
+        if "x-forwarded-for" not in headers:
+            self.unforwarded.append(scope["path"])
+        query = scope["query_string"].decode("latin-1")
+        said = {"me": self.name, "path": scope["path"], "length": len(body), "headers": headers,
+                "target": f"{scope['path']}?{query}"}  # fmt: skip
         text = json.dumps(said).encode()
         lines = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": lines})

@@ -23,8 +23,8 @@ class Cbor:
     def parse(self, service: Service, operation: str, body: bytes) -> Mapping[str, Any]:
         """An empty body is an empty map."""
         try:
-            found = _plain(cbor2.loads(body), 0) if body else {}
-        except (cbor2.CBORError, ValueError, OverflowError, RecursionError):
+            found = _Plain(len(body)).of(cbor2.loads(body), 0) if body else {}
+        except (cbor2.CBORError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Unreadable("The body is not CBOR.") from None
         if not isinstance(found, dict):
             raise Unreadable("The body must be a CBOR map.")
@@ -46,19 +46,38 @@ def _reply(status: int, body: Mapping[str, Any], request_id: str, headers: Mappi
     return Reply(status, cbor2.dumps(body), {**named, **headers})
 
 
-def _plain(value: Any, depth: int) -> Any:
-    """Plain values only; a moment becomes seconds since 1970."""
-    if depth > MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if isinstance(value, Mapping):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if value is None or isinstance(value, str | bytes | bool | int | float):
-        return value
-    raise ValueError(type(value).__name__)
+class _Plain:
+    """Plain values out of decoded ones; a moment becomes seconds since 1970.
+
+    CBOR's tags can say one value in many places, and such a value inside another, so that a few bytes mean
+    billions of values: there may be no more of them, nor bytes of text, than `most`, the body's length.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def of(self, value: Any, depth: int) -> Any:
+        """Raises ValueError."""
+        self._left -= len(value) if isinstance(value, str | bytes) else 1
+        if depth > MAX_DEPTH or self._left < 0:
+            raise ValueError("nested too deeply, or values said more than once")
+        if isinstance(value, Mapping):
+            return {self._key(key): self.of(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.of(item, depth + 1) for item in value]
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if value is None or isinstance(value, str | bytes | bool | float):
+            return value
+        if isinstance(value, int) and value.bit_length() <= 64:
+            return value
+        raise ValueError(type(value).__name__)
+
+    def _key(self, key: Any) -> str:
+        if not isinstance(key, str):
+            raise ValueError("keys are text")
+        self._left -= len(key)
+        return key
 
 
 def _tagged(shape: Any, value: Any) -> Any:

@@ -10,14 +10,19 @@ from typing import Any
 from server.control.failures import Failure
 from server.control.reply import Reply
 from server.control.service import Service
+from server.dialects.documents import deeper_than
 from server.errors import Unreadable
+
+MAX_DEPTH = 64
 
 
 class Json:
     def parse(self, service: Service, operation: str, body: bytes) -> Mapping[str, Any]:
         """An empty body is an empty object."""
+        if deeper_than(body, MAX_DEPTH):
+            raise Unreadable(f"The body is nested deeper than {MAX_DEPTH} levels.")
         try:
-            found = json.loads(body or b"{}", parse_constant=_no_constant)
+            found = json.loads(body.decode() or "{}", parse_constant=_no_constant)
         except (ValueError, RecursionError):
             raise Unreadable("The body is not JSON.") from None
         if not isinstance(found, dict):

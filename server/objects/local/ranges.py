@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from server.objects.errors import ObjectError
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def span_of(text: str, total: int) -> Span | None:
 
 def copied_span(text: str, total: int) -> Span:
     """The stretch of a part's copy: first and last byte, both said, both in the object. Raises InvalidArgument."""
-    match = re.fullmatch(r"bytes=(\d+)-(\d+)", text)
+    match = re.fullmatch(r"bytes=(\d{1,19})-(\d{1,19})", text)
     if match is None or int(match[1]) > int(match[2]):
         raise ObjectError(
             "InvalidArgument",
