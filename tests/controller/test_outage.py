@@ -19,7 +19,6 @@ from server.controller.registry import Registry
 from server.edge.process import EdgeClient
 from server.launch import edge_config
 from server.replicas.names import AppName, app_name
-from server.replicas.plan import Home
 from server.settings import load
 from server.spec import EndpointSpec, VariantSpec
 from server.store.migrate import migrate
@@ -28,7 +27,6 @@ from tests.controller.rehearsal import HOME
 
 SPEC = EndpointSpec(name="ep", variants=(VariantSpec(model="one"),))
 PATIENCE_S = 20.0
-HOME = Home("", "", "", "123456789012", "us-east-1", 1.0, "info", "", True, "", "", None, "", "")
 
 
 class Cluster:
