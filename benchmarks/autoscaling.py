@@ -1,6 +1,6 @@
 """Replicas of an endpoint as its load steps up and down, under a target tracking policy.
 
-    python -m benchmarks.autoscaling [--clients 12] [--seconds 60,150,150] [--picture docs/img/autoscaling.png]
+    python -m benchmarks.autoscaling [--clients 8] [--seconds 30,90,110] [--picture docs/img/autoscaling.png]
 
 Starts Hearth with a model that answers one request at a time, each in a tenth of a second, registers it with
 Application Auto Scaling and draws clients, replicas and latency over time. What limits it is how many requests a
@@ -183,9 +183,9 @@ def scale(scaling: Any, most: int, target: float, cooldown: int) -> None:
 
 
 def main(
-    clients: Annotated[int, typer.Option(min=2, help="Clients at the height of the load.")] = 12,
-    seconds: Annotated[str, typer.Option(help="Of one client, of all of them, of one again.")] = "60,150,150",
-    most: Annotated[int, typer.Option(min=2, help="MaxCapacity.")] = 6,
+    clients: Annotated[int, typer.Option(min=2, help="Clients at the height of the load.")] = 8,
+    seconds: Annotated[str, typer.Option(help="Of one client, of all of them, of one again.")] = "30,90,110",
+    most: Annotated[int, typer.Option(min=2, help="MaxCapacity.")] = 4,
     target: Annotated[float, typer.Option(min=0.1, help="Requests in flight per replica.")] = 2.0,
     cooldown: Annotated[int, typer.Option(min=0, help="ScaleInCooldown in seconds.")] = 60,
     picture: Annotated[Path, typer.Option(help="Where the curves are drawn.")] = Path("docs/img/autoscaling.png"),
