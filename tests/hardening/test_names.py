@@ -73,7 +73,7 @@ def test_invoked_addresses(name: str, door: Targets) -> None:
             assert answer.status_code in (400, 404), path
 
 
-@pytest.mark.parametrize("host", ["x/endpoints/m?", "x/endpoints/m/invocations?a=", "x#", "x?", "a@b", "[::1", "x:99999", ""])
+@pytest.mark.parametrize("host", ["x/endpoints/m?", "x/endpoints/m/invocations?a=", "x#", "x?", "a@b", "[::1", ""])
 def test_the_host_is_no_part_of_the_address(host: str, door: Targets) -> None:
     """Starlette's `request.url` begins with what the client calls its host: no route is chosen by it."""
     answers = [
