@@ -34,11 +34,13 @@ STAMP := $(VENV)/setup-$(PROFILE)-$(subst $(comma),-,$(EXTRAS)).done
 SAMPLER := $(if $(filter cpu,$(PROFILE)),$(wildcard kernels/sampling/arithmetic.py kernels/sampling/cpu*.py))
 COMPILED := $(VENV)/sampler.done
 SDK := .venv-sdk
+AUDIT := .venv-audit
+SERVICE ?= osv
 HEARTH_URL ?=
 CODE := server models kernels benchmarks tests
 DOCTOR = $(PYTHON) server/cli/doctor.py --profile $(PROFILE) $(if $(wildcard $(STAMP)),--installed)
 
-.PHONY: serve test setup compile check test-fast test-sdk bench lock clean help python FORCE
+.PHONY: serve test setup compile check test-fast test-sdk bench lock audit clean help python FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -100,7 +102,11 @@ $(COMPILED): $(SAMPLER) | $(STAMP)
 lock: setup
 	$(PYTHON) server/cli/install.py --profile $(PROFILE) --venv $(VENV) --lock
 
+# Are there published advisories for what is pinned? 0: none, 1: some, 2: the database could not be asked.
+audit: python
+	@$(PYTHON) server/cli/advisories.py --venv $(AUDIT) --service $(SERVICE)
+
 # Leaves .hearth alone: it holds what you deployed.
 clean:
-	rm -rf $(VENV) $(SDK) .venv-peer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDK) $(AUDIT) .venv-peer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -141,16 +141,16 @@ def _keeper(launch: Launch, store: Store, vault: Vault) -> Doorkeeper:
 
 async def refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HearthError)
-    return refusal(error, request.url.path, request.headers.get("x-request-id", ""))
+    return refusal(error, request.scope["path"], request.headers.get("x-request-id", ""))
 
 
 async def refuse_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        problem: HearthError = BadRequest(f"{request.method} is not a method of {request.url.path}.")
+        problem: HearthError = BadRequest(f"{request.method} is not a method of {request.scope['path']}.")
         problem.status = 405
     else:
-        problem = NotFound(f"There is nothing at {request.url.path}.")
+        problem = NotFound(f"There is nothing at {request.scope['path']}.")
     return await refuse(request, problem)
 
 

@@ -83,7 +83,7 @@ class Waker:
 
     async def _read(self, request: Request) -> tuple[Found, bytes]:
         """The endpoint the request is for, and its body."""
-        parts = request.url.path.split("/")
+        parts = request.scope["path"].split("/")
         if parts[1] == "endpoints" and len(parts) > 2:
             found = await asyncio.to_thread(self._find, parts[2])
             return found, await whole(request, _limit(found.spec))
@@ -162,10 +162,11 @@ async def _relay(answer: Answer, receive: Receive, send: Send) -> None:
 
 
 def _forwardable(request: Request, endpoint: str, body: bytes) -> Forwardable:
-    query = request.url.query
-    target = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+    scope = request.scope
+    query = scope["query_string"].decode("latin-1")
+    target = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
     return Forwardable(
-        endpoint, request.method, f"{target}?{query}" if query else target, request.scope["headers"], body
+        endpoint, request.method, f"{target}?{query}" if query else target, scope["headers"], body
     )
 
 

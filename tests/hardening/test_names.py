@@ -73,6 +73,18 @@ def test_invoked_addresses(name: str, door: Targets) -> None:
             assert answer.status_code in (400, 404), path
 
 
+@pytest.mark.parametrize("host", ["x/endpoints/m?", "x/endpoints/m/invocations?a=", "x#", "x?", "a@b", "[::1", ""])
+def test_the_host_is_no_part_of_the_address(host: str, door: Targets) -> None:
+    """Starlette's `request.url` begins with what the client calls its host: no route is chosen by it."""
+    answers = [
+        httpx.post(f"{url(door)}/endpoints/{name}/invocations", json={}, headers={"host": host}, trust_env=False)
+        for name in ("first", "second")
+    ]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert "first" in answers[0].text
+    assert "second" in answers[1].text
+
+
 def test_logs_are_read_from_their_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "logs" / "endpoints" / "a").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
