@@ -42,6 +42,8 @@ class Endpoint:
     variants: tuple[Variant, ...]
     status: Status
     runnable: bool = True
+    pending: tuple[str, tuple[Variant, ...]] | None = None
+    """Configuration and variants that take the place of these when their rollout is through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,13 @@ def advanced(world: World) -> Iterator[World]:
             if thing.status == "Deleting":
                 yield world - {(key, thing)}
             elif thing.status in CHANGING:
-                ended: Status = "InService" if thing.runnable else "Failed"
-                yield world - {(key, thing)} | {(key, replace(thing, status=ended))}
+                yield world - {(key, thing)} | {(key, _ended(thing))}
+
+
+def _ended(endpoint: Endpoint) -> Endpoint:
+    config, variants = endpoint.pending or (endpoint.config, endpoint.variants)
+    status: Status = "InService" if endpoint.runnable else "Failed"
+    return replace(endpoint, config=config, variants=variants, status=status, pending=None)
 
 
 @dataclass(frozen=True, slots=True)

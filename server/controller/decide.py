@@ -153,10 +153,15 @@ def _deserves_another_try(resource: Resource, app: AppName, seen: Seen) -> bool:
         return True
     if resource.status not in ("Creating", "Updating") or _too_late(resource, seen):
         return False
+    return not for_good(app, resource.generation, seen)
+
+
+def for_good(app: AppName, generation: int, seen: Seen) -> bool:
+    """Whether a failed application was tried enough for this generation: its replicas said why, or died often."""
     tried = seen.tried.get(app)
-    if tried is None or tried.generation != resource.generation:
-        return True
-    return _own_words(app, seen) is None and tried.times < TRIES
+    if tried is None or tried.generation != generation:
+        return False
+    return _own_words(app, seen) is not None or tried.times >= TRIES
 
 
 def _too_late(resource: Resource, seen: Seen) -> bool:

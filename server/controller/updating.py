@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from server.controller import decide
-from server.controller.decide import Delete, Deploy, Report, Seen, Settle, Step, explained, needs_deploy
+from server.controller.decide import Delete, Deploy, Report, Seen, Settle, Step, explained, for_good, needs_deploy
 from server.controller.rollout import (
     ENDED,
     FORWARD,
@@ -67,6 +67,9 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
         return _ending(spec, spec.pending, progress, present)
     wanted = _fleets(spec, spec.pending, progress)
     gone = _given_up(_apps(spec), seen)
+    if progress.stage in FORWARD:
+        green = [app for app in _apps(spec.pending.spec) if not for_good(app, resource.generation, seen)]
+        gone |= _given_up(green, seen)
     plan: list[Step] = [Delete(app) for app in present if app not in wanted or app in gone]
     plan += [
         Deploy(owner, variant)
@@ -98,7 +101,12 @@ def _sight(resource: Resource, spec: EndpointSpec, rollout: Rollout, seen: Seen)
     rung = frozenset(
         name for (region, name), at in seen.alarmed.items() if region == resource.region and at >= rollout.asked_at
     )
-    failed = [app for app in green if app not in blue and app in seen.apps and seen.apps[app].status == "failed"]
+    failed = [
+        app
+        for app in green
+        if app not in blue and app in seen.apps and seen.apps[app].status == "failed"
+        and (for_good(app, resource.generation, seen) or seen.ready(app))
+    ]  # fmt: skip
     return Sight(
         now=seen.now.timestamp(),
         blue=tuple(Fleet(_size(blue[app]), seen.ready(app)) for app in blue if app not in green),
@@ -133,9 +141,9 @@ def _ending(spec: EndpointSpec, rollout: Rollout, progress: Progress, present: I
     return [*leaving, Settle(kept.model_dump(mode="json"), reason)]
 
 
-def _given_up(blue: Iterable[AppName], seen: Seen) -> set[AppName]:
-    """What served and died, and Ray Serve will not start again: it is made anew once it is gone."""
-    failed = {app for app in blue if app in seen.apps and seen.apps[app].status == "failed"}
+def _given_up(among: Iterable[AppName], seen: Seen) -> set[AppName]:
+    """What died, and Ray Serve will not start again: it is made anew once it is gone."""
+    failed = {app for app in among if app in seen.apps and seen.apps[app].status == "failed"}
     return {app for app in failed if seen.settled and not seen.ready(app)}
 
 

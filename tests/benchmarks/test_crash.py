@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
 
+from benchmarks.crash import checks, sequence
 from benchmarks.crash.legal import Call, Legal, Reply, Violation
-from benchmarks.crash.rules import IMAGE, NO_IMAGE
+from benchmarks.crash.rules import IMAGE, NO_IMAGE, RULES
 
 OK, REFUSED = Reply({}), Reply({}, "ValidationException: no")
 
@@ -142,6 +145,19 @@ def test_an_update_waits_for_the_one_before(creating: Legal) -> None:
     creating.answered(DESCRIBE, status("Updating"))
 
 
+def test_the_old_configuration_is_shown_until_the_new_one_is_through(legal: Legal) -> None:
+    for each in (model("m", "a"), model("n", "b"), config("c", "m"), config("d", "n"), endpoint()):
+        legal.answered(each, OK)
+    legal.answered(DESCRIBE, status("InService"))
+    legal.answered(endpoint("update_endpoint", "d"), OK)
+    during = status("Updating").body
+    legal.answered(DESCRIBE, Reply({**during, "PendingDeploymentSummary": {"EndpointConfigName": "d"}}))
+    legal.answered(call("delete_endpoint_config", EndpointConfigName="d"), REFUSED)
+    with pytest.raises(Violation):  # as after a rollback
+        legal.answered(DESCRIBE, status("InService"))
+    legal.answered(DESCRIBE, Reply({**status("InService").body, "EndpointConfigName": "d"}))
+
+
 def test_one_token_is_one_package(legal: Legal) -> None:
     legal.answered(call("create_model_package_group", ModelPackageGroupName="g"), OK)
     request = {"ModelPackageGroupName": "g", "ClientToken": "t", "ModelApprovalStatus": "Approved"}
@@ -159,3 +175,18 @@ def test_lists_are_neither_short_nor_long(legal: Legal) -> None:
     for wrong in ([], [{"ModelName": "m1"}, {"ModelName": "m2"}]):
         with pytest.raises(Violation):
             legal.answered(listed, Reply({"Models": wrong}))
+
+
+def test_tags_are_added_and_removed(legal: Legal) -> None:
+    legal.answered(model("m1"), OK)
+    arn = "arn:aws:sagemaker:us-east-1:1:model/m1"
+    legal.answered(call("add_tags", ResourceArn=arn, Tags=[{"Key": "a", "Value": "1"}]), OK)
+    legal.unanswered(call("delete_tags", ResourceArn=arn, TagKeys=["a"]), lost=1)
+    legal.answered(call("list_tags", ResourceArn=arn), Reply({"Tags": []}))
+    with pytest.raises(Violation):
+        legal.answered(call("list_tags", ResourceArn=arn), Reply({"Tags": [{"Key": "a", "Value": "1"}]}))
+
+
+def test_every_call_of_the_sequences_has_a_rule() -> None:
+    called = set(re.findall(r'call\(\s*"(\w+)"', inspect.getsource(sequence) + inspect.getsource(checks)))
+    assert called | set(sequence.LISTS) == set(RULES)

@@ -262,3 +262,15 @@ def test_an_endpoint_deleted_or_changed_by_hand_meanwhile_leaves_nothing(world: 
     world.run(4)
     assert world.store.find("Endpoint") == []
     assert world.cluster.models == {}
+
+
+def test_new_replicas_that_were_killed_while_they_started_are_made_anew(world: Rehearsal) -> None:
+    """They died without a word, which need not be the new model's fault: a few more tries before all goes back."""
+    world.serve(OLD)
+    world.cluster.broken = NEW.model
+    new = world.roll_out(AT_ONCE, NEW)
+    world.run(2)
+    assert world.resource.status == "Updating"
+    world.cluster.broken = ""
+    world.until("InService", "RollingBack")
+    settled(world, new)
