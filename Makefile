@@ -1,7 +1,8 @@
 # Hearth's commands. `make serve` and `make test` are all it takes; each makes .venv first when it is not there.
 #
 #   make serve [HOST=127.0.0.1] [PORT=8080]    start Hearth with the endpoints of hearth.yaml (or CONFIG=FILE)
-#   make test                                  every check, then every test
+#   make test                                  every check, then every test but those below
+#   make test-long                             minutes of load on a running Hearth: crashes, scaling, rollouts
 #   make test-sdk [HEARTH_URL=http://...]      the SageMaker SDK's and the AWS CLI's programs, in .venv-sdk (1.2 GB)
 #
 # PYTHON=python3.12        which Python to build on (3.11 or 3.12)
@@ -40,11 +41,11 @@ HEARTH_URL ?=
 CODE := server models kernels benchmarks tests
 DOCTOR = $(PYTHON) server/cli/doctor.py --profile $(PROFILE) $(if $(wildcard $(STAMP)),--installed)
 
-.PHONY: serve test setup compile check test-fast test-sdk bench lock audit clean help python FORCE
+.PHONY: serve test test-long setup compile check test-fast test-sdk bench lock audit clean help python FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '3,5p;7,11s/^#/# /p' Makefile | cut -c3-
+	@sed -n '3,6p;8,12s/^#/# /p' Makefile | cut -c3-
 
 # Old Pythons cannot even read the doctor, so this one line asks first.
 python:
@@ -58,7 +59,10 @@ serve: python
 test: setup
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-fast
-	@$(BIN)/python -m pytest -m running
+	@$(BIN)/python -m pytest -m "running and not long"
+
+test-long: setup
+	@$(BIN)/python -m pytest -m long
 
 # Each worker has its own core; the tests of the running server, which use all cores, come after them.
 test-fast: setup

@@ -30,6 +30,7 @@ def elastic(hearth: Hearth, tmp_path: Path) -> Iterator[Any]:
     hearth.wait("it is gone", lambda: NAME not in hearth.endpoints(), 60)
 
 
+@pytest.mark.long
 def test_replicas_follow_a_load_step(hearth: Hearth, elastic: Any) -> None:
     first = hearth.replicas(NAME)[0]["replica_id"]
     with Load(hearth, NAME, 1) as calm:

@@ -154,6 +154,7 @@ def test_a_canary_under_load_fails_no_request_even_when_the_controller_dies(hear
     assert set(everything) == {"blue", "green"}, everything
 
 
+@pytest.mark.long
 def test_every_other_strategy_under_load_fails_no_request(hearth: Hearth, endpoint: Any) -> None:
     with Load(hearth) as load:
         for deployment in OTHERS:
