@@ -30,8 +30,8 @@ class Identities:
         if self._camera is None:
             return None
         if time.monotonic() - self._looked_at > LOOK_S:
-            self._looked_at = time.monotonic()
             self._version = await asyncio.to_thread(self._camera.version)
+            self._looked_at = time.monotonic()
         return self._version
 
     async def snapshot(self) -> Snapshot:
