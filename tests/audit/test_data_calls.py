@@ -61,7 +61,10 @@ class Routed:
     def routed(self, _replica_id: str) -> bool:
         return True
 
-    async def keep(self, _endpoint: str, _points: Any) -> bool:
+    def of(self, _endpoint: str, _variant: str) -> list[Beat]:
+        return [BEAT]
+
+    async def keep(self, _endpoint: str, _points: Any, _instances: int) -> bool:
         return True
 
 
