@@ -66,7 +66,7 @@ test-long: setup
 
 # Each worker has its own core; the tests of the running server, which use all cores, come after them.
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not running" -n logical --maxprocesses 4
+	@$(BIN)/python -m pytest -m "not running and not long" -n logical --maxprocesses 4
 
 # The SDK's dependencies are not ours, so it has an environment of its own, with pip as its users have it.
 test-sdk: $(SDK)/setup.done $(if $(HEARTH_URL),,setup)

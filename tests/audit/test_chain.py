@@ -184,6 +184,7 @@ def test_tail_follows(tmp_path: Path, written: Engine, keeper: Keeper) -> None:
             following.kill()
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_events(engine: Engine, keeper: Keeper, capsys: pytest.CaptureFixture[str]) -> None:
     def p50() -> float:
         times = []

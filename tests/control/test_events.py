@@ -134,7 +134,7 @@ def test_an_approval(sagemaker: Any, http: httpx.Client) -> None:
     moments = [detail.pop("CreationTime"), detail.pop("LastModifiedTime")]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", moment) for moment in moments)
     assert detail == {
-        "ModelPackageName": "group", "ModelPackageGroupName": "group", "ModelPackageVersion": 1,
+        "ModelPackageGroupName": "group", "ModelPackageVersion": 1,
         "ModelPackageArn": arn, "InferenceSpecification": PACKAGE, "ModelPackageStatus": "Completed",
         "ModelPackageStatusDetails": {"ValidationStatuses": []}, "ModelApprovalStatus": "Approved",
         "ApprovalDescription": "good", "Tags": {},

@@ -60,6 +60,7 @@ def test_predictions_survive_each_kind_of_answer(rows: list[list[float]]) -> Non
     array = np.array(rows)
     for kind in (CSV, JSON, JSON_LINES, NPY):
         got = answer(array, kind, wrapped=False, one_line=False)
+        assert isinstance(got.body, bytes)
         assert np.array_equal(rows_of(got.body, got.content_type).values, array), kind
 
 

@@ -368,7 +368,8 @@ async def test_workers_live_on_a_replicas_own_loop(tmp_path: Path) -> None:
     assert isinstance(engine, engines.HandlerEngine)
     question = Invocation(b'""', JSON, "", {}, "r")
     answers = await asyncio.gather(*(listener.call(lambda: engine.invoke(question)) for _ in range(10)))
-    assert {json.loads(answer.body) for answer in answers} == set(engine.pids)
+    bodies = [answer.body for answer in answers if isinstance(answer.body, bytes)]
+    assert (len(bodies), {json.loads(body) for body in bodies}) == (10, set(engine.pids))
     with pytest.raises(ModelFailed, match="SIGSEGV"):
         await listener.call(lambda: engine.invoke(Invocation(b'"crash"', JSON, "", {}, "r")))
     assert (await listener.call(lambda: engine.invoke(question))).body
