@@ -42,7 +42,8 @@ def circumstances() -> list[str]:
 
 def command() -> str:
     """The command line of this process as one would type it, without folders of this machine."""
-    module = Path(sys.argv[0]).stem
+    script = Path(sys.argv[0])
+    module = script.parent.name if script.stem == "__main__" else script.stem
     return shlex.join(["python", "-m", f"benchmarks.{module}", *map(_shown, sys.argv[1:])])
 
 

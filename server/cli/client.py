@@ -46,7 +46,8 @@ def client(settings: Settings, timeout_s: float) -> httpx.Client:
     """Calls of this Hearth's own user. Past TLS to the door's socket, which needs no certificate of either side."""
     headers = {} if (key := _key(settings)) is None else {"authorization": f"Bearer {key}"}
     door = httpx.HTTPTransport(uds=str(edge_config(settings).door_socket)) if settings.secure else None
-    return httpx.Client(base_url=settings.url, timeout=timeout_s, headers=headers, trust_env=False, transport=door)
+    url = "http://door" if settings.secure else settings.url
+    return httpx.Client(base_url=url, timeout=timeout_s, headers=headers, trust_env=False, transport=door)
 
 
 def _key(settings: Settings) -> str | None:

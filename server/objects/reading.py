@@ -143,7 +143,7 @@ def _boolean(text: str) -> bool:
 def _timestamp(text: str) -> datetime:
     try:
         moment: datetime = parse_timestamp(text)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, RuntimeError):
         raise ValueError("not a date") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
