@@ -74,7 +74,14 @@ def test_boto3_outlives_a_held_store(
     store.engine.dispose()  # new connections take the bound
     other = sqlite3.connect(tmp_path / "hearth.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.4, other.execute, ("ROLLBACK",)).start()
+    freed = threading.Event()
+
+    def free(**_: Any) -> None:
+        if not freed.is_set():
+            freed.set()
+            other.execute("ROLLBACK")
+
+    patient.meta.events.register("response-received.sagemaker", free)
     answer = patient.create_model(ModelName="m", PrimaryContainer=IMAGE)
     assert answer["ResponseMetadata"]["RetryAttempts"] > 0
     assert [model["ModelName"] for model in patient.list_models()["Models"]] == ["m"]
