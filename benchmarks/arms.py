@@ -162,7 +162,7 @@ class HearthArm(Arm):
         self.max_in_flight = max_in_flight
 
     def command(self) -> Sequence[str]:
-        state = self.setup.scratch / "hearth"
+        state = self.setup.scratch / self.label
         state.mkdir(exist_ok=True)
         config = state / "hearth.yaml"
         config.write_text(json.dumps(self.document(), indent=1), encoding="utf-8")  # JSON is YAML

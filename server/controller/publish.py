@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from server.beat import Beat
+from server.control.capacity import serverless
 from server.controller.registry import Registry, ready
 from server.controller.rollout import recall
 from server.controller.shares import shared
@@ -13,7 +14,7 @@ from server.spec import EndpointSpec, VariantSpec
 from server.store.store import Resource
 
 
-def route_table(endpoints: Iterable[Resource], registry: Registry, default_endpoint: str | None) -> RouteTable:
+def route_table(endpoints: Sequence[Resource], registry: Registry, default_endpoint: str | None) -> RouteTable:
     """Routes to every ready replica of every endpoint that is not being deleted."""
     backends = [
         backend
@@ -21,7 +22,19 @@ def route_table(endpoints: Iterable[Resource], registry: Registry, default_endpo
         if resource.status != "Deleting"
         for backend in _backends(resource, registry)
     ]
-    return RouteTable(backends=tuple(backends), default_endpoint=default_endpoint)
+    bounds = {resource.name: _concurrency(resource) for resource in endpoints if resource.status != "Deleting"}
+    concurrency = {name: most for name, most in bounds.items() if most is not None}
+    return RouteTable(tuple(backends), default_endpoint, concurrency)
+
+
+def _concurrency(resource: Resource) -> int | None:
+    """What the serverless variants of an endpoint may have in flight together; None where others take part."""
+    spec = EndpointSpec.model_validate(resource.document)
+    sides = [spec, *([spec.pending.spec] if spec.pending is not None else [])]
+    configs = [[serverless(side, variant.name) for variant in side.variants] for side in sides]
+    if not all(config is not None for side in configs for config in side):
+        return None
+    return max(sum(int(config["MaxConcurrency"]) for config in side if config is not None) for side in configs)
 
 
 def _backends(resource: Resource, registry: Registry) -> list[Backend]:

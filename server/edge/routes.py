@@ -90,12 +90,16 @@ class RouteTable:
     backends: tuple[Backend, ...] = ()
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare ``/invocations``."""
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+    """Requests in flight and waiting that an endpoint may have, of those that have such a bound."""
 
     def __post_init__(self) -> None:
         if len({backend.key for backend in self.backends}) != len(self.backends):
             raise ValueError("two backends have the same endpoint and variant")
-        if self.default_endpoint is not None:
-            _check_name(self.default_endpoint)
+        for name in (*self.concurrency, *(() if self.default_endpoint is None else (self.default_endpoint,))):
+            _check_name(name)
+        if bad := [name for name, most in self.concurrency.items() if most < 1]:
+            raise ValueError(f"the concurrency of {', '.join(bad)} is below 1")
 
     def endpoints(self) -> dict[str, tuple[Backend, ...]]:
         """Variants by endpoint, both in order of their names."""
@@ -114,7 +118,8 @@ class RouteTable:
             Backend(**{**backend, "servers": tuple(Server(**server) for server in backend["servers"])})
             for backend in message["backends"]
         )
-        return cls(backends, message["default_endpoint"])
+        concurrency = {str(name): int(most) for name, most in message["concurrency"].items()}
+        return cls(backends, message["default_endpoint"], concurrency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,10 @@ class EdgeConfig:
     @property
     def variants_map(self) -> Path:
         return self.run_dir / "variants.map"
+
+    @property
+    def concurrency_map(self) -> Path:
+        return self.run_dir / "concurrency.map"
 
     @property
     def table_file(self) -> Path:

@@ -37,6 +37,8 @@ class Home:
     """Where the keys are that objects are encrypted under."""
     master_key_file: str
     """The master keys that open those."""
+    python: str | None = None
+    """What stands in for Python where replicas and engines may be forked (`server.prefork`); None: they are not."""
     audit_data_share: float = 0.0
     """Share of the calls that the audit log is to have."""
 

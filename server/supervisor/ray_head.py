@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 3
+FIRST_JOB = "01000000"
+"""Ray's number for the first driver of a cluster: our controller, which starts Serve."""
 MARK = "HEARTH_RAY_DIRECTORY"
 """Environment variable that every process of our Ray inherits, replicas and their engines included."""
 
@@ -83,6 +85,11 @@ class RayHead:
             "DO_NOT_TRACK": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
+
+    def worker_environ(self) -> dict[str, str]:
+        """What Ray adds to it for the workers of the driver that connects first, and reads as it is imported."""
+        assert self._raylet is not None
+        return {**self.environ(), "RAY_RAYLET_PID": str(self._raylet.pid), "RAY_JOB_ID": FIRST_JOB}
 
     def start(self) -> None:
         """Raises RayError."""
