@@ -44,6 +44,7 @@ class Mother:
                 if key.fd in self._children:
                     self._reap(key.fd)
                 elif (asked := self._answer()) is not None:
+                    self._let_go()
                     return asked
 
     def _answer(self) -> Asked | None:
@@ -80,6 +81,7 @@ class Mother:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
+            connection.close()
             return True
         asked.close()
         pidfd = os.pidfd_open(pid)
@@ -89,6 +91,14 @@ class Mother:
         with contextlib.suppress(OSError):  # a starter that has gone took the fork with it
             socket.send_fds(connection, [json.dumps({"pid": pid}).encode() + b"\n"], [pidfd])
         return False
+
+    def _let_go(self) -> None:
+        """In a fork: closes what is the mother's, so that nothing closes it later, when its number is another file's."""
+        self._selector.close()
+        self._listener.close()
+        for pidfd, (_, connection) in self._children.items():
+            os.close(pidfd)
+            connection.close()
 
     def _reap(self, pidfd: int) -> None:
         pid, connection = self._children.pop(pidfd)

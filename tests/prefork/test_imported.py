@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MODULE = "import os\nasked = os.environ.get('READ_AT_IMPORT')\nos.environ['SET_B
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Imported]:
     (tmp_path / "module_that_reads.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "module_that_reads", raising=False)
     monkeypatch.setattr(imported, "REPLICA", ("module_that_reads", "module_that_is_not_there"))
     monkeypatch.setenv("READ_AT_IMPORT", "base")
     monkeypatch.setenv("SET_BY_IMPORT", "")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._started: list[subprocess.Popen[bytes]] = []
         self.command = str(python.write(folder))
         environ = {**os.environ, "SECRET_OF_THE_MOTHER": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         self.environ = {name: value for name, value in environ.items() if name != "SECRET_OF_THE_MOTHER"}
@@ -53,16 +54,23 @@ class Home:
         return str(path)
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
-        env = {**self.environ, **(environ or {})}
-        return subprocess.Popen([self.command, *arguments], env=env, stdout=subprocess.PIPE, **more)
+        return self.run([self.command, *arguments], env={**self.environ, **(environ or {})}, **more)
+
+    def run(self, command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
+        self._started.append(subprocess.Popen(command, stdout=subprocess.PIPE, **more))
+        return self._started[-1]
+
+    def close(self) -> None:
+        for process in (*self._started, self.mother):
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     home = Home(tmp_path)
     yield home
-    home.mother.kill()
-    home.mother.wait()
+    home.close()
 
 
 def told(process: subprocess.Popen[bytes]) -> Any:
@@ -123,7 +131,7 @@ def test_a_killed_starter_takes_the_fork_with_it(home: Home) -> None:
 def test_a_killed_parent_takes_starter_and_fork_with_it(home: Home) -> None:
     script = home.script(SLEEP)
     code = f"import subprocess; subprocess.Popen([{home.command!r}, {script!r}]).wait()"
-    parent = subprocess.Popen([sys.executable, "-c", code], env=home.environ, stdout=subprocess.PIPE)
+    parent = home.run([sys.executable, "-c", code], env=home.environ)
     pid = told(parent)["pid"]
     parent.kill()
     eventually(lambda: gone(pid))
@@ -138,6 +146,7 @@ def test_a_killed_mother_leaves_her_forks(home: Home) -> None:
     assert not gone(pid)
     assert process.stdin is not None
     process.stdin.close()
+    process.stdin = None
     eventually(lambda: gone(pid))
     assert process.wait(PATIENCE_S) == 1  # nobody could say how it ended
 
