@@ -31,11 +31,25 @@ ENGINE = (
     "vllm.entrypoints.serve.exception_handling.register",
     "vllm.v1.engine.async_llm",
     "vllm.v1.engine.core",
+    "vllm.v1.core.sched.scheduler",
+    "vllm.renderers.hf",
+    "vllm.entrypoints.pooling.factories",
+    "vllm.plugins.io_processors",
+    "vllm.plugins.lora_resolvers.filesystem_resolver",
+    "vllm.model_executor.layers.quantization.online.base",
+    "compressed_tensors",
     "server.replicas.llm",
     "server.replicas.pooling",
     "server.replicas.vllm_app",
 )
-ENGINE_CPU = ("vllm.v1.worker.cpu_worker", "vllm.v1.attention.backends.cpu_attn", "server.replicas.vllm_sampler_batch")
+ENGINE_CPU = (
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.attention.backends.cpu_attn",
+    "kernels.sampling.cpu",
+    "server.replicas.vllm_sampler_batch",
+    "server.replicas.vllm_sampler_device",
+    "server.replicas.vllm_sampler_start",
+)
 
 THREADS = "OMP_NUM_THREADS"
 PRELOAD = "LD_PRELOAD"
