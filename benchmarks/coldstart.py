@@ -31,7 +31,7 @@ from benchmarks.ratios import order
 from benchmarks.results import PAGE, circumstances, replace_section, versions
 from benchmarks.serving import CPU_ENV, DEFAULT_MODEL, ENGINE
 
-LONGEST_S = 150.0
+LONGEST_S = 400.0
 SETTLE_S = 4.0
 """For an arm whose processes were stopped to catch up, and for its idle replica to go."""
 

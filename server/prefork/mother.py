@@ -93,7 +93,7 @@ class Mother:
         return False
 
     def _let_go(self) -> None:
-        """In a fork: closes what is the mother's, so that nothing closes it later, when its number is another file's."""
+        """In a fork: closes what is the mother's, so that nothing closes it later under a number of another file."""
         self._selector.close()
         self._listener.close()
         for pidfd, (_, connection) in self._children.items():
