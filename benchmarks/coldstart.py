@@ -74,6 +74,10 @@ class SleepingRay(RayArm):
     def command(self) -> Sequence[str]:
         return [*super().command(), "--sleeps"]
 
+    def env(self) -> Mapping[str, str]:
+        """Its cluster, which starts before the clock does, may take its time."""
+        return {**super().env(), "RAY_raylet_start_wait_time_s": "100"}
+
     def sleeps(self) -> bool:
         lines = self.server.log.read_text(errors="replace").splitlines()
         said = [line for line in lines if line.startswith("replicas ")]

@@ -71,6 +71,7 @@ class Replica:
         self.listener = Listener()
         self.watching: asyncio.Task[None] | None = None
         self.metrics = Metrics(plan.endpoint, plan.variant.name)
+        self.metrics.started(warm=how == "warm")
         self.identity = Identity(
             endpoint=plan.endpoint,
             variant=plan.variant.name,

@@ -66,8 +66,16 @@ class Home:
             process.communicate()
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("home"))
+    yield home
+    home.close()
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def own(tmp_path: Path) -> Iterator[Home]:
+    """For a test that kills the mother."""
     home = Home(tmp_path)
     yield home
     home.close()
@@ -90,8 +98,8 @@ def test_a_fork_is_as_a_python_of_its_own(home: Home, tmp_path: Path) -> None:
     process = home.start(home.script(TELL), "a", "b c", environ={"TENANT": "x"}, cwd=tmp_path / "elsewhere")
     seen = told(process)
     assert process.wait(PATIENCE_S) == 0
-    assert (seen["argv"], seen["name"]) == ([str(tmp_path / "default_worker.py"), "a", "b c"], "__main__")
-    assert (seen["cwd"], seen["path"]) == (str(tmp_path / "elsewhere"), str(tmp_path))
+    assert (seen["argv"], seen["name"]) == ([str(home.folder / "default_worker.py"), "a", "b c"], "__main__")
+    assert (seen["cwd"], seen["path"]) == (str(tmp_path / "elsewhere"), str(home.folder))
     assert seen["parent"] == home.mother.pid
     assert seen["environ"].pop(START) == "warm"
     assert "SECRET_OF_THE_MOTHER" not in seen["environ"]
@@ -137,11 +145,11 @@ def test_a_killed_parent_takes_starter_and_fork_with_it(home: Home) -> None:
     eventually(lambda: gone(pid))
 
 
-def test_a_killed_mother_leaves_her_forks(home: Home) -> None:
-    process = home.start(home.script(f"{TELL}sys.stdin.read()\n"), stdin=subprocess.PIPE)
+def test_a_killed_mother_leaves_her_forks(own: Home) -> None:
+    process = own.start(own.script(f"{TELL}sys.stdin.read()\n"), stdin=subprocess.PIPE)
     pid = told(process)["pid"]
-    home.mother.kill()
-    home.mother.wait()
+    own.mother.kill()
+    own.mother.wait()
     assert process.poll() is None
     assert not gone(pid)
     assert process.stdin is not None
@@ -151,10 +159,10 @@ def test_a_killed_mother_leaves_her_forks(home: Home) -> None:
     assert process.wait(PATIENCE_S) == 1  # nobody could say how it ended
 
 
-def test_without_a_mother_python_itself_runs(home: Home) -> None:
-    home.mother.kill()
-    home.mother.wait()
-    process = home.start(home.script(TELL))
+def test_without_a_mother_python_itself_runs(own: Home) -> None:
+    own.mother.kill()
+    own.mother.wait()
+    process = own.start(own.script(TELL))
     seen = told(process)
     assert seen["environ"][START].startswith("cold: the mother process does not answer")
     assert seen["pid"] == process.pid
