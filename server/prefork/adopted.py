@@ -123,7 +123,7 @@ def _place(asked: Asked) -> int:
 def _end_with(lifeline: int) -> None:
     """Has the kernel kill this process once the lifeline's other end is closed."""
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined]  # Linux has it
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     closed = select.poll()
     closed.register(lifeline, select.POLLHUP)
@@ -144,7 +144,7 @@ def _belong(asked: Asked) -> None:
 
 def _compute_with(threads: int) -> None:
     """What `OMP_NUM_THREADS` would have done to libraries that are loaded already."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     threadpool_limits(threads)
     if torch := sys.modules.get("torch"):

@@ -45,11 +45,10 @@ ENGINE = (
 ENGINE_CPU = (
     "vllm.v1.worker.cpu_worker",
     "vllm.v1.attention.backends.cpu_attn",
-    "kernels.sampling.cpu",
     "server.replicas.vllm_sampler_batch",
-    "server.replicas.vllm_sampler_device",
-    "server.replicas.vllm_sampler_start",
 )
+"""Not `kernels.sampling.cpu`: vLLM's CPU worker looks through every module there is as it starts, and breaks at one of
+numba's (`llvmlite.binding.ffi`)."""
 
 THREADS = "OMP_NUM_THREADS"
 PRELOAD = "LD_PRELOAD"
@@ -100,7 +99,7 @@ class Imported:
         gc.freeze()
 
     def _import(self, modules: Iterable[str]) -> None:
-        plain = type(self._environ)
+        plain = type(os.environ)
         _Recording.read = self._read
         if self._environ is os.environ:
             os.environ.__class__ = _Recording

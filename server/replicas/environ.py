@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from models.catalogue import resolve
-from models.entry import Task
 from server.prefork.imported import NEED, Stage
 from server.replicas.vllm_plugin import SAMPLER
-from server.spec import ContainerSpec, VariantSpec
+from server.spec import ContainerSpec, Task, VariantSpec
 
 ENVIRON = {
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
