@@ -44,7 +44,9 @@ class Settings(Frozen):
     ray_cpus: int | None = Field(None, ge=1)
     """CPUs that our own Ray declares; None: four for each core, at least 16, so that endpoints may share cores."""
     replica_host: str = "127.0.0.1"
-    """Address replicas bind and the edge reaches them at."""
+    """This machine's address for replicas; beyond loopback, each of them binds its own node's, as Ray knows it."""
+    node_tls: bool | None = None
+    """Edge, door, controller and replicas talk TLS among themselves; None: where `replica_host` is not loopback."""
     control_port: int | None = Field(None, ge=1, le=65535)
     """Port of the controller's own listener (beats, wake-ups); None: any free one."""
     objects_dir: Path | None = None
@@ -113,6 +115,13 @@ class Settings(Frozen):
             raise ValueError("tls_client_ca needs tls or tls_certificate")
         return self
 
+    @field_validator("replica_host")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        if value in ("0.0.0.0", "::"):
+            raise ValueError("must be the one address of this machine that its Ray nodes reach it at")
+        return value
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -129,6 +138,16 @@ class Settings(Frozen):
     def secure(self) -> bool:
         """Whether the edge answers HTTPS."""
         return self.tls or self.tls_certificate is not None
+
+    @property
+    def spreads(self) -> bool:
+        """Whether replicas may be on other machines."""
+        return self.replica_host not in LOOPBACK
+
+    @property
+    def nodes_secure(self) -> bool:
+        """Whether the processes of this Hearth talk TLS among themselves."""
+        return self.spreads if self.node_tls is None else self.node_tls
 
     @property
     def tls_dir(self) -> Path:

@@ -20,6 +20,7 @@ from server.edge.process import EdgeClient
 from server.errors import Unavailable
 from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
+from server.nodes import listening
 from server.replicas.plan import Home
 from server.store.migrate import migrate
 from server.store.store import Store, connect
@@ -49,7 +50,8 @@ async def main(launch: Launch) -> None:
     home = Home(
         beat_url=launch.control_url,
         token=launch.token,
-        bind_host=settings.replica_host,
+        bind_host=None if settings.spreads else settings.replica_host,
+        nodes=launch.nodes,
         account=settings.account,
         region=settings.region,
         drain_timeout_s=settings.drain_timeout_s,
@@ -68,7 +70,7 @@ async def main(launch: Launch) -> None:
     config = uvicorn.Config(
         application(controller, auditor, Identities(store, camera), launch.token),
         host=settings.replica_host, port=launch.control_port, ws="none", lifespan="off",
-        access_log=False, log_config=None, timeout_keep_alive=60,
+        access_log=False, log_config=None, timeout_keep_alive=60, **listening(launch.nodes),
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())

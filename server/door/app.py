@@ -71,12 +71,12 @@ class Door:
 
 def application(launch: Launch, store: Store) -> Door:
     settings = launch.settings
-    control = ControlClient(launch.control_url, launch.token)
+    control = ControlClient(launch.control_url, launch.token, launch.nodes)
     forwarder = Forwarder(edge_config(settings).internal_socket, read_timeout_s=3600.0)
     vault = Vault(store.engine, settings.master_keys)
     keeper = _keeper(launch, store, vault) if settings.authenticates else None
     waker = Waker(settings, finder(store, settings.account), control, forwarder, keeper)
-    scraper = Scraper(control, edge_config(settings).internal_socket)
+    scraper = Scraper(control, edge_config(settings).internal_socket, launch.nodes)
 
     async def home(request: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(ready_page, settings, store))

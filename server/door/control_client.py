@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from server.errors import HearthError, NotFound, NotReady, Throttled, Unavailable
+from server.nodes import NodeIdentity, calling
 
 RETRY_S = 0.2
 
@@ -16,12 +17,13 @@ RETRY_S = 0.2
 class ControlClient:
     """Calls the controller's own listener; a controller that restarts is waited for."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, nodes: NodeIdentity | None = None) -> None:
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
             limits=httpx.Limits(max_connections=None),
             trust_env=False,
+            verify=calling(nodes),
         )
 
     async def wake(self, endpoint: str, timeout_s: float) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import Gauge, generate_latest
 from server.door.control_client import ControlClient
 from server.door.metrics import merge
 from server.errors import Unavailable
+from server.nodes import NodeIdentity, calling, scheme
 
 TIMEOUT_S = 2.0
 
@@ -23,9 +24,10 @@ WAITING = Gauge("hearth_waiting", "Requests that wait for a sleeping endpoint.",
 class Scraper:
     """Collects at the time it is asked; a source that does not answer is left out and counted."""
 
-    def __init__(self, control: ControlClient, edge_socket: Path) -> None:
+    def __init__(self, control: ControlClient, edge_socket: Path, nodes: NodeIdentity | None = None) -> None:
         self._control = control
-        self._replicas = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)
+        self._scheme = scheme(nodes)
+        self._replicas = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=calling(nodes))
         self._edge = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(edge_socket)),
             base_url="http://edge",
@@ -41,7 +43,7 @@ class Scraper:
         beats = [beat for beat in state["replicas"] if beat["port"]]
         texts = await asyncio.gather(
             self._get(self._edge, "/metrics"),
-            *(self._get(self._replicas, f"http://{beat['host']}:{beat['port']}/metrics") for beat in beats),
+            *(self._get(self._replicas, self._address(beat)) for beat in beats),
         )
         labels: list[Mapping[str, str]] = [{"component": "edge"}]
         labels += [
@@ -49,6 +51,10 @@ class Scraper:
         ]
         own = ({"component": "door"}, generate_latest().decode())
         return merge([own, *zip(labels, texts, strict=True)])
+
+    def _address(self, beat: Mapping[str, Any]) -> str:
+        host = f"[{beat['host']}]" if ":" in beat["host"] else beat["host"]
+        return f"{self._scheme}://{host}:{beat['port']}/metrics"
 
     async def _get(self, client: httpx.AsyncClient, url: str) -> str:
         try:

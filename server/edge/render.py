@@ -282,8 +282,19 @@ def _server_line(
         track = f" track {tracked}/{slot}" if tracked else ""
         where = "127.0.0.1:1" if occupant.address is None else _where(occupant.address)
         state = " disabled" if occupant.address is None else ""
-        lines.append(f"  server {slot} {where} weight {occupant.weight} maxconn {ceiling}{track}{state}\n")
+        lines.append(
+            f"  server {slot} {where} weight {occupant.weight} maxconn {ceiling}{_node_tls(config)}{track}{state}\n"
+        )
     return "".join(lines)
+
+
+def _node_tls(config: EdgeConfig) -> str:
+    if config.nodes is None:
+        return ""
+    return (
+        f" ssl verify required ca-file {quoted(config.nodes.authority)} crt {quoted(config.nodes.bundle)}"
+        " ssl-min-ver TLSv1.2"
+    )
 
 
 def _where(address: Address) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from server.nodes import NodeFiles
 from server.spec import NAME_PATTERN
 
 FEWEST_SLOTS = 8
@@ -149,6 +150,8 @@ class EdgeConfig:
     """Certificate, chain and key in one file; None: plain HTTP."""
     client_authority: Path | None = None
     """Who signs the certificates that clients must show; None: they are not asked for any."""
+    nodes: NodeFiles | None = None
+    """What the edge shows replicas, and verifies them with; None: it talks plainly to them."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property

@@ -12,6 +12,7 @@ import time
 import uuid
 from pathlib import Path
 
+import ray
 import structlog
 
 from server import logs
@@ -57,6 +58,7 @@ class Replica:
         self.phase: Phase = "loading"
         named = plan.variant.containers or (plan.variant,)
         self.detail = f"loading {', '.join(each.model for each in named)}"
+        self.host = plan.home.bind_host or ray.util.get_node_ip_address()
         self.port = 0
         self.runtime: runtimes.Runtime | None = None
         self.guard: Guard | None = None
@@ -92,7 +94,7 @@ class Replica:
             app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled
         )
         await self.heart.know()
-        self.port = await self.listener.serve(self.guard, plan.home.bind_host)
+        self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
         self.phase, self.detail = "ready", ""
         self.watching = asyncio.create_task(usage.watch(self.metrics.periods))
         self.heart.beat_now()
@@ -106,7 +108,7 @@ class Replica:
             endpoint=self.plan.endpoint,
             variant=self.plan.variant.name,
             revision=self.plan.variant.revision,
-            host=self.plan.home.bind_host,
+            host=self.host,
             port=self.port,
             pid=os.getpid(),
             phase=self.phase,

@@ -14,6 +14,7 @@ from server.beat import INTERVAL_S, Beat
 from server.guard.gate import Gate
 from server.identity.snapshot import Snapshot
 from server.metrics.periods import Periods
+from server.nodes import calling
 from server.replicas.plan import Home
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ class Heart:
             headers={"authorization": f"Bearer {home.token}"},
             timeout=CALL_TIMEOUT_S,
             trust_env=False,
+            verify=calling(home.nodes),
         )
         self._task = asyncio.create_task(self._run())
 

@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from server.edge import process as edge_process
 from server.edge.process import EdgeClient
 from server.edge.routes import Backend, EdgeConfig, RouteTable, Server, Timeouts
+from server.nodes import NodeIdentity, listening
 from server.supervisor.ray_head import free_port
 
 Json = dict[str, Any]
@@ -41,7 +42,7 @@ def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lam
 class Answerer:
     """An HTTP server on a thread whose answer says what it was asked. ``?sleep=S`` waits before it answers."""
 
-    def __init__(self, name: str, path: Path | None = None) -> None:
+    def __init__(self, name: str, path: Path | None = None, nodes: NodeIdentity | None = None) -> None:
         self.name = name
         self.left: list[str] = []
         """Paths whose client left before the answer."""
@@ -54,7 +55,7 @@ class Answerer:
         self.port = int(self._socket.getsockname()[1]) if path is None else 0
         config = uvicorn.Config(
             self._app, interface="asgi3", http="httptools", ws="none", lifespan="off", proxy_headers=False,
-            log_config=None, access_log=False, timeout_keep_alive=3600, timeout_graceful_shutdown=1,
+            log_config=None, access_log=False, timeout_keep_alive=3600, timeout_graceful_shutdown=1, **listening(nodes),
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
@@ -145,8 +146,8 @@ class Edge:
         self._clients = [self.internal]
         self.http = self.connection()
 
-    def replica(self, name: str) -> Answerer:
-        self._answerers.append(Answerer(name))
+    def replica(self, name: str, nodes: NodeIdentity | None = None) -> Answerer:
+        self._answerers.append(Answerer(name, nodes=nodes))
         return self._answerers[-1]
 
     def apply(self, *backends: Backend, default: str | None = None) -> str:

@@ -36,6 +36,7 @@ class Hearth:
     folder: Path
     port: int
     config: Path
+    environ: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     http: httpx.Client = field(init=False)
 
@@ -61,7 +62,9 @@ class Hearth:
     def start(self) -> None:
         arguments = ["up", "--config", str(self.config), "--port", str(self.port), "--state", str(self.state_dir)]
         with (self.folder / "up.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "server", *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "server", *arguments], stdout=log, stderr=log, env={**os.environ, **self.environ}
+            )
 
     def stop(self) -> None:
         self.http.close()
