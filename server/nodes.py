@@ -81,9 +81,9 @@ class NodeIdentity:
         return context
 
 
-def listening(identity: NodeIdentity | None) -> dict[str, Callable[[Any, Any], ssl.SSLContext]]:
-    """What to add to `uvicorn.Config`; nothing where nodes talk plainly."""
-    return {} if identity is None else {"ssl_context_factory": lambda _config, _default: identity.server()}
+def listening(identity: NodeIdentity | None) -> Callable[[Any, Any], ssl.SSLContext] | None:
+    """uvicorn's `ssl_context_factory`; None where nodes talk plainly."""
+    return None if identity is None else lambda _config, _default: identity.server()
 
 
 def calling(identity: NodeIdentity | None) -> ssl.SSLContext | bool:

@@ -13,8 +13,7 @@ from server.settings import Settings, load
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS: dict[str, dict[str, Any]] = {
-    each["kind"]: each
-    for each in yaml.safe_load_all((ROOT / "docs/deploy/kuberay.yaml").read_text())
+    each["kind"]: each for each in yaml.safe_load_all((ROOT / "docs/deploy/kuberay.yaml").read_text())
 }
 CLUSTER = MANIFESTS["RayCluster"]["spec"]
 HEAD = CLUSTER["headGroupSpec"]["template"]["spec"]["containers"][0]

@@ -70,7 +70,7 @@ async def main(launch: Launch) -> None:
     config = uvicorn.Config(
         application(controller, auditor, Identities(store, camera), launch.token),
         host=settings.replica_host, port=launch.control_port, ws="none", lifespan="off",
-        access_log=False, log_config=None, timeout_keep_alive=60, **listening(launch.nodes),
+        access_log=False, log_config=None, timeout_keep_alive=60, ssl_context_factory=listening(launch.nodes),
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())

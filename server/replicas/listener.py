@@ -55,7 +55,7 @@ class Listener:
         config = uvicorn.Config(
             app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
             timeout_keep_alive=IDLE_CONNECTION_S, server_header=False, date_header=False, backlog=4096,
-            proxy_headers=False, **listening(nodes),
+            proxy_headers=False, ssl_context_factory=listening(nodes),
         )  # fmt: skip
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))

@@ -55,7 +55,8 @@ class Answerer:
         self.port = int(self._socket.getsockname()[1]) if path is None else 0
         config = uvicorn.Config(
             self._app, interface="asgi3", http="httptools", ws="none", lifespan="off", proxy_headers=False,
-            log_config=None, access_log=False, timeout_keep_alive=3600, timeout_graceful_shutdown=1, **listening(nodes),
+            log_config=None, access_log=False, timeout_keep_alive=3600, timeout_graceful_shutdown=1,
+            ssl_context_factory=listening(nodes),
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
