@@ -86,7 +86,7 @@ def _leaves(url: str) -> Callable[[], None]:
 
     def ask() -> None:
         with client.stream("POST", "/v1/completions", json=body) as reply:
-            _succeeded(reply)
+            succeeded(reply)
             if next(reply.iter_lines(), None) is None:
                 raise Unanswered("the stream ended early")
 
@@ -147,7 +147,7 @@ def _container(url: str) -> Callable[[], None]:
     client = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
 
     def ask() -> None:
-        _is_the_digit(_succeeded(client.post("/invocations", content=PNG, headers=IMAGE)).json())
+        _is_the_digit(succeeded(client.post("/invocations", content=PNG, headers=IMAGE)).json())
 
     return ask
 
@@ -245,7 +245,8 @@ def _status(status: int, message: str) -> Unanswered | Wrong:
     return Unanswered(str(status)) if status in EXCUSABLE else Wrong(f"{status} {message[:300]}")
 
 
-def _succeeded(reply: httpx.Response) -> httpx.Response:
+def succeeded(reply: httpx.Response) -> httpx.Response:
+    """`reply`, where it is one. Raises Unanswered or Wrong."""
     if reply.status_code != 200:
         reply.read()
         raise _status(reply.status_code, reply.text)
