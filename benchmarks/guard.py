@@ -1,9 +1,12 @@
-"""What it costs a replica to ask who calls and whether they may: `python -m benchmarks.guard`.
+"""What it costs a replica to ask who calls and whether they may: `python -m benchmarks.guard [--engine]`.
 
 The guard around an application that answers nothing, in one process on one thread: with everything on, and with
 nobody asked. Both take turns in rounds; the figures are CPU time of the best rounds, which other work on the machine
 disturbed least. `requests/s` is thus the guard's own ceiling, beside which every model is slow: with a request of a
 millisecond, 50 us more are 0.95.
+
+`--engine` instead measures requests/s of a whole Hearth with a language model: everything on (callers asked, their
+policies judged, every call in the audit log) beside everything off, in turns.
 """
 
 from __future__ import annotations
@@ -13,12 +16,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
+import typer
 from botocore.credentials import Credentials
 from starlette.types import Message, Receive, Scope, Send
 
+from benchmarks import guard_engine
+from benchmarks.processes import exit_on_sigterm
+from benchmarks.results import PAGE, circumstances, replace_section
 from benchmarks.signing import Signer
 from benchmarks.sigv4 import KEYS, bearer_token
 from server.dialects.identity import Identity
@@ -131,6 +138,23 @@ async def measure(say: Callable[[str], None]) -> None:
         say(f"{name:26} {asked:8.1f} {plain:8.1f} {asked - plain:9.1f} {1e6 / asked:14.0f} {1e6 / plain:7.0f}")
 
 
-if __name__ == "__main__":
+def main(
+    engine: Annotated[bool, typer.Option(help="A whole Hearth with a language model, on and off.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="With --engine.")] = 7,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each measurement, with --engine.")] = 5.0,
+    write: Annotated[bool, typer.Option(help="Update results.md, with --engine.")] = True,
+) -> None:
+    """Measure what asking costs."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    asyncio.run(measure(print))
+    if not engine:
+        asyncio.run(measure(print))
+        return
+    exit_on_sigterm()
+    text = "\n".join([*circumstances(), "", *guard_engine.measure(rounds, seconds)])
+    print(text)
+    if write:
+        replace_section(PAGE, "Guard: everything on beside everything off", text)
+
+
+if __name__ == "__main__":
+    typer.run(main)
