@@ -18,8 +18,7 @@ from server.edge.routes import EdgeConfig, Timeouts
 from server.objects.app import application
 from server.supervisor.ray_head import free_port
 from tests.objects.conftest import blobs
-from tests.objects.serving import PATIENCE_S, Served, client, settings
-from tests.objects.test_durability import eventually
+from tests.objects.serving import PATIENCE_S, Served, client, eventually, settings
 from tests.objects.test_objects import body
 from tests.objects.test_wire import SIGNED
 
