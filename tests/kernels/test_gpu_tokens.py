@@ -115,7 +115,10 @@ def test_odd_rows() -> None:
     assert gpu.sample(x[:0].to(DEVICE), Rows.build(temperature=[], device=DEVICE)).tokens.shape == (0,)
 
 
-@settings(max_examples=200 if GPU else 25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=200 if GPU else 25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(st.sampled_from([-3.0, -0.5, 0.0, 0.25, 0.5, 2.0, float("-inf")]), min_size=1, max_size=40),
     st.fixed_dictionaries(
