@@ -25,7 +25,7 @@ from tests.fixtures import tiny_vlm
 
 LLM, EMBEDDING, VISION = "my-llm-endpoint", "my-embedding-endpoint", "my-vision-endpoint"
 SLEEPY, PAIR, VLM = "sleepy-endpoint", "pair-endpoint", "vlm-endpoint"
-START_TIMEOUT_S = 480.0
+START_TIMEOUT_S = 900.0
 PATIENCE_S = 240.0
 ROOT = Path(__file__).parents[2]
 
