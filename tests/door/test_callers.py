@@ -211,7 +211,7 @@ def test_a_key_ends_at_once(door: Asking) -> None:
 def test_when_a_key_was_last_used_is_remembered(door: Asking) -> None:
     keys, iam = door.user("remembered", allow("sagemaker:*")), door.client("iam")
     door.client("sagemaker", keys).list_models()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while "LastUsedDate" not in (used := iam.get_access_key_last_used(AccessKeyId=keys.aws_access_key_id)[
         "AccessKeyLastUsed"
     ]):  # fmt: skip
@@ -372,7 +372,7 @@ def test_a_role_is_assumed_by_whom_it_trusts(door: Asking) -> None:
     arn = role(door, "assumed", trusts(f"arn:aws:iam::{ACCOUNT}:user/trusted"), allow("sagemaker:ListModels"))
     made = door.client("sts", trusted).assume_role(RoleArn=arn, RoleSessionName="one")
     assert made["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/assumed/one"
-    assert 3590 < made["Credentials"]["Expiration"].timestamp() - time.time() < 3601
+    assert 3500 < made["Credentials"]["Expiration"].timestamp() - time.time() < 3601
     session = Keys.of(made["Credentials"])
     identity = door.client("sts", session).get_caller_identity()
     assert (identity["Arn"], identity["UserId"]) == (

@@ -29,7 +29,7 @@ from server.nodes import NodeIdentity, listening
 from server.supervisor.ray_head import free_port
 
 Json = dict[str, Any]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "did not happen") -> None:
@@ -186,7 +186,7 @@ def started(timeouts: Timeouts, **more: Any) -> Iterator[Edge]:
 
 @pytest.fixture
 def edge() -> Iterator[Edge]:
-    with started(Timeouts(body=0.5, drain=10)) as edge:
+    with started(Timeouts(body=2, drain=10)) as edge:
         yield edge
 
 
@@ -197,6 +197,6 @@ def variant(endpoint: str, *answerers: Answerer, name: str = "AllTraffic", weigh
 @pytest.fixture(scope="module")
 def routed() -> Iterator[Edge]:
     """Endpoints `a` (also the default one) and `b`, each with one replica of the same name; never changed."""
-    with started(Timeouts(body=0.5)) as edge:
+    with started(Timeouts(body=2)) as edge:
         edge.apply(variant("a", edge.replica("a")), variant("b", edge.replica("b")), default="a")
         yield edge

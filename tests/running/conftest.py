@@ -25,7 +25,8 @@ from tests.fixtures import tiny_vlm
 
 LLM, EMBEDDING, VISION = "my-llm-endpoint", "my-embedding-endpoint", "my-vision-endpoint"
 SLEEPY, PAIR, VLM = "sleepy-endpoint", "pair-endpoint", "vlm-endpoint"
-START_TIMEOUT_S = 480.0
+START_TIMEOUT_S = 900.0
+PATIENCE_S = 240.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -70,7 +71,7 @@ class Hearth:
         self.http.close()
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
+            self.process.wait(PATIENCE_S)
 
     def endpoints(self) -> dict[str, dict[str, Any]]:
         return {found["name"]: found for found in self.http.get("/hearth/endpoints").json()["endpoints"]}
@@ -79,7 +80,7 @@ class Hearth:
         found = self.http.get("/hearth/state").json()["replicas"]
         return [r for r in found if (r["endpoint"], r["phase"]) == (endpoint, phase)]
 
-    def wait(self, what: str, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    def wait(self, what: str, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Waits for `condition`, which may fail to connect meanwhile."""
         deadline = time.monotonic() + timeout_s
         seen: object = None
