@@ -38,6 +38,7 @@ from server.door.wake import Waker, finder
 from server.errors import BadRequest, HearthError, NotFound
 from server.identity.authority import Authority
 from server.identity.judge import Judge
+from server.identity.key_policies import KeyPolicies
 from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
 from server.objects.app import ObjectsApp
@@ -136,7 +137,7 @@ def application(launch: Launch, store: Store) -> Door:
 def _keeper(launch: Launch, store: Store, vault: Vault) -> Doorkeeper:
     settings = launch.settings
     camera = Camera.of(settings, SecretBox(vault), store.engine, launch.token)
-    return Doorkeeper(Authority(), Judge(), camera, settings.account, settings.region)
+    return Doorkeeper(Authority(), Judge(KeyPolicies(store.engine)), camera, settings.account, settings.region)
 
 
 async def refuse(request: Request, error: Exception) -> Response:

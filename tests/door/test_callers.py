@@ -482,3 +482,65 @@ def test_no_secret_is_logged(door: Asking, caplog: pytest.LogCaptureFixture, cap
     said = "\n".join(ours) + "".join(capfd.readouterr())
     for secret in (keys.aws_secret_access_key, session.aws_secret_access_key, str(session.aws_session_token)):
         assert secret not in said
+
+
+# ── policies of keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+ROOT_ARN = f"arn:aws:iam::{ACCOUNT}:root"
+
+
+def of_key(*statements: Any) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def grants(principal: str, *actions: str, effect: str = "Allow") -> dict[str, Any]:
+    return {"Effect": effect, "Principal": {"AWS": principal}, "Action": list(actions), "Resource": "*"}
+
+
+def test_a_key_s_policy_hands_on_to_iam_or_names_a_user_itself(door: Asking) -> None:
+    kms = door.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    stranger, able = door.user("key-stranger"), door.user("key-able", allow("kms:*"))
+    asked = {"KeyId": key, "Plaintext": b"x"}
+    assert door.client("kms", able).encrypt(**asked)["CiphertextBlob"]
+    assert refused(door.client("kms", stranger).encrypt, **asked)[0] == "AccessDeniedException"
+    named = f"arn:aws:iam::{ACCOUNT}:user/key-stranger"
+    kms.put_key_policy(KeyId=key, Policy=of_key(grants(ROOT_ARN, "kms:*"), grants(named, "kms:Encrypt")))
+    blob = door.client("kms", stranger).encrypt(**asked)["CiphertextBlob"]
+    code, _, message = refused(door.client("kms", stranger).decrypt, KeyId=key, CiphertextBlob=blob)
+    assert (code, "identity-based policy" in message) == ("AccessDeniedException", True)
+
+
+def test_what_a_key_s_policy_does_not_allow_iam_cannot(door: Asking) -> None:
+    able = door.user("key-other", allow("kms:*"))
+    admin = door.user("key-admin", allow("kms:*"))
+    only = f"arn:aws:iam::{ACCOUNT}:user/key-admin"
+    made = door.client("kms", admin).create_key(Policy=of_key(grants(only, "kms:*")))["KeyMetadata"]["KeyId"]
+    asked = {"KeyId": made, "Plaintext": b"x"}
+    code, _, message = refused(door.client("kms", able).encrypt, **asked)
+    assert (code, "resource-based policy" in message) == ("AccessDeniedException", True)
+    assert refused(door.client("kms").encrypt, **asked)[0] == "AccessDeniedException"
+    assert door.client("kms", admin).encrypt(**asked)["CiphertextBlob"]
+
+
+def test_a_denial_in_a_key_s_policy_ends_it(door: Asking) -> None:
+    kms = door.client("kms")
+    user = door.user("key-denied", allow("kms:*"))
+    arn = f"arn:aws:iam::{ACCOUNT}:user/key-denied"
+    key = kms.create_key(Policy=of_key(grants(ROOT_ARN, "kms:*"), grants(arn, "kms:Encrypt", effect="Deny")))
+    asked = {"KeyId": key["KeyMetadata"]["KeyId"], "Plaintext": b"x"}
+    code, _, message = refused(door.client("kms", user).encrypt, **asked)
+    assert (code, "explicit deny in a resource-based policy" in message) == ("AccessDeniedException", True)
+    assert kms.encrypt(**asked)["CiphertextBlob"]
+
+
+def test_nobody_shuts_a_key_s_policy_in_by_mistake(door: Asking) -> None:
+    kms = door.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    shut = of_key(grants(f"arn:aws:iam::{ACCOUNT}:user/nobody", "kms:*"))
+    code, status, message = refused(kms.put_key_policy, KeyId=key, Policy=shut)
+    assert (code, status) == ("MalformedPolicyDocumentException", 400)
+    assert "not allow you to update the key policy" in message
+    assert refused(kms.create_key, Policy=shut)[0] == "MalformedPolicyDocumentException"
+    kms.put_key_policy(KeyId=key, Policy=shut, BypassPolicyLockoutSafetyCheck=True)
+    assert refused(kms.describe_key, KeyId=key)[0] == "AccessDeniedException"
