@@ -22,6 +22,7 @@ class Cut(Enum):
 
     LEFT = "the client left"
     BODY_TIMEOUT = "the body did not arrive in time"
+    QUEUE_TIMEOUT = "its turn did not come in time"
     ANSWER_TIMEOUT = "the answer took too long"
 
 
@@ -72,7 +73,12 @@ class Exchange:
         self._body = body
         self.bytes_in = len(body)
         self.model_at = time.perf_counter()
-        self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
+        self.watch()
+
+    def watch(self) -> None:
+        """Has the client watched; its body must have been read."""
+        if self._watch_timer is None:
+            self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
 
     def close(self) -> None:
         for timer in (self._deadline, self._watch_timer):

@@ -91,8 +91,9 @@ class Replica:
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
         self.guard = Guard(
-            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled
-        )
+            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
+            capacity=runtime.engines.capacity,
+        )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
         self.phase, self.detail = "ready", ""
