@@ -8,7 +8,6 @@ throughput: whenever one ends, the next goes in.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,7 +41,7 @@ class Admission:
         self.running = 0
         """Slots that are taken."""
         self._queue: FairQueue[Turn] = FairQueue()
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         """Requests that run or wait, by principal."""
 
     @property
@@ -52,7 +51,7 @@ class Admission:
 
     def enter(self, principal: str, slots: int, cost: int) -> Turn:
         """The request's turn: it runs at once while there is room, else `wait` for it. Every turn ends in `leave`."""
-        self._held[principal] += 1
+        self._held[principal] = self._held.get(principal, 0) + 1
         if self.running < self.capacity and not self._queue:
             self.running += slots
             return Turn(principal, slots, Stage.RUNNING)
@@ -71,8 +70,10 @@ class Admission:
         stage, turn.stage = turn.stage, Stage.OVER
         if stage is Stage.OVER:
             return
-        self._held[turn.principal] -= 1
-        if not self._held[turn.principal]:
+        left = self._held[turn.principal] - 1
+        if left:
+            self._held[turn.principal] = left
+        else:
             del self._held[turn.principal]
         if stage is Stage.RUNNING:
             self.running -= turn.slots
@@ -82,7 +83,7 @@ class Admission:
 
     def is_due_to(self, principal: str) -> bool:
         """Whether a place is due to `principal` though all are taken: another has more of them than it would."""
-        return max(self._held.values(), default=0) > self._held[principal] + 1
+        return max(self._held.values(), default=0) > self._held.get(principal, 0) + 1
 
     def make_room(self, principal: str) -> bool:
         """Turns the newest request of whoever has most waiting away, where that is more than `principal` would."""

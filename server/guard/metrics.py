@@ -26,7 +26,7 @@ _IN_FLIGHT = Gauge("hearth_in_flight", "Requests admitted and not finished.", LA
 _REFUSED = Counter("hearth_refused", "Requests refused before the model.", (*LABELS, "reason"))
 _ABANDONED = Counter("hearth_abandoned", "Requests whose client left.", LABELS)
 _QUEUED = Gauge("hearth_queued", "Requests that wait for their turn while the engine is full.", LABELS)
-_QUEUE_WAIT = Histogram("hearth_queue_wait", "Microseconds until a queued request's turn.", LABELS, buckets=MICROSECONDS)
+_QUEUE_WAIT = Histogram("hearth_queue_wait", "Microseconds that queued requests waited.", LABELS, buckets=MICROSECONDS)
 _BYTES_IN = Counter("hearth_request_bytes", "Bytes of request bodies.", LABELS)
 _BYTES_OUT = Counter("hearth_response_bytes", "Bytes of answers' bodies.", LABELS)
 _CONTAINER = Histogram(

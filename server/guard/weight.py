@@ -29,9 +29,12 @@ def answers(scope: Scope) -> int:
     document = None if state is None else state.get(PARSED)
     if document is None:
         return 1
-    inputs = next((document[name] for name in _INPUTS if name in document), None)
-    many = len(inputs) if isinstance(inputs, list) and inputs and isinstance(inputs[0], str | list) else 1
-    return many * max(1, _choices(document))
+    many = 1
+    for name in _INPUTS:
+        inputs = document.get(name)
+        if type(inputs) is list and inputs and type(inputs[0]) in (str, list):
+            many = len(inputs)
+    return many * _choices(document)
 
 
 def cost(answers: int, body: bytes) -> int:
@@ -40,8 +43,7 @@ def cost(answers: int, body: bytes) -> int:
 
 
 def _choices(document: Mapping[str, Any]) -> int:
-    parameters = document.get("parameters")
-    asked = [document.get("n")]
-    if isinstance(parameters, dict):
-        asked += [parameters.get("n"), parameters.get("best_of")]
-    return min(MOST, max((each for each in asked if isinstance(each, int)), default=1))
+    asked, parameters = document.get("n"), document.get("parameters")
+    if type(parameters) is dict:
+        asked = parameters.get("best_of", parameters.get("n"))
+    return max(1, min(MOST, asked)) if type(asked) is int else 1

@@ -19,7 +19,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 class QueueHistory(RuleBasedStateMachine):
-    """Every entry comes out once or is removed; each principal's in order; those that wait all the time get the same."""
+    """Each entry comes out once or is removed, a principal's own in order; those that always wait get the same."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,8 +20,8 @@ from server.errors import Unauthenticated
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
 from server.identity.authority import Claim
-from server.identity.canonical import Sent
 from server.identity.caller import Caller
+from server.identity.canonical import Sent
 from server.spec import Limits
 
 CAPACITY = 4
