@@ -38,6 +38,8 @@ class Exchange:
         self.request_id = request_id
         self.caller: Principal | None = None
         """Who was let in; None: nobody was asked, or the request was refused."""
+        self.extra: list[tuple[bytes, bytes]] = []
+        """Headers that its answer has besides."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -107,7 +109,7 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (_REQUEST_ID, self.request_id.encode())]
+            headers = [*message.get("headers", ()), *self.extra, (_REQUEST_ID, self.request_id.encode())]
             message = {**message, "headers": headers}
         elif kind == "http.response.body":
             if self.first_byte_at is None:

@@ -29,6 +29,7 @@ from server.guard.exchange import Cut, Exchange
 from server.guard.gate import Gate
 from server.guard.limits import check_document, check_model
 from server.guard.metrics import Finished, Metrics
+from server.guard.rates import OverRate, Rates
 from server.guard.turns import Turns
 from server.spec import Limits
 
@@ -46,10 +47,11 @@ class Guard:
     def __init__(
         self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, gate: Gate | None = None,
         *, opaque: bool = False, sampled: Sampled | None = None, capacity: int | None = None,
+        rates: Rates | None = None,
     ) -> None:  # fmt: skip
         """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `gate` None:
         nobody is asked who they are. `sampled` takes the calls that the audit log is to have. `capacity`: see
-        `Engines.capacity`."""
+        `Engines.capacity`. `rates`: what the account may have; None: all it likes."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
@@ -60,6 +62,7 @@ class Guard:
         self._opaque = opaque
         self._metrics = metrics
         self._sampled = sampled
+        self._rates = rates
         self._turns = None if capacity is None else Turns(capacity, limits, metrics, gate)
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
@@ -143,6 +146,11 @@ class Guard:
             reason = "identity"
             if self._gate is not None and claim is not None:
                 exchange.caller = self._gate.admit(claim, route, scope, body)
+            if self._rates is not None and scope["method"] == "POST":
+                self._meter(self._rates, exchange)
+        except OverRate as error:
+            await self._refuse(exchange, error, f"{error.rate} quota")
+            return None
         except HearthError as error:
             await self._refuse(exchange, error, reason)
             return None
@@ -153,6 +161,14 @@ class Guard:
             await self._answer_failure(exchange, error)
             return None
         return body
+
+    def _meter(self, rates: Rates, exchange: Exchange) -> None:
+        """Raises OverRate. OpenAI's clients are told what is left."""
+        try:
+            rates.admit()
+        finally:
+            if rates.limited and exchange.route.kind is Kind.OPENAI:
+                exchange.extra = rates.headers()
 
     def _check(self, route: Route, scope: Scope, body: bytes) -> None:
         if not (self._opaque and route.kind in INVOCATIONS):

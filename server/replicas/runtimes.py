@@ -46,6 +46,8 @@ class Runtime:
     tokens: Callable[[], int]
     """Tokens generated so far (0 for engines that make none)."""
     stop: Callable[[], Awaitable[None]]
+    used: Callable[[], int] = lambda: 0
+    """Tokens read and generated so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts) ->
         lambda: all(runtime.alive() for runtime in started.values()),
         lambda: sum(runtime.tokens() for runtime in started.values()),
         lambda: _stop(started),
+        lambda: sum(runtime.used() for runtime in started.values()),
     )
 
 
@@ -184,7 +187,9 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
     async def stop() -> None:
         engine.shutdown(timeout=5.0)
 
-    return Runtime(engines, lambda: not engine.errored, vllm_app.generated_tokens, stop)
+    return Runtime(
+        engines, lambda: not engine.errored, vllm_app.generated_tokens, stop, vllm_app.used_tokens
+    )
 
 
 async def _warm(text: TextEngine | None, embedding: EmbeddingEngine | None) -> None:

@@ -84,18 +84,19 @@ class Increase:
     updated_at: datetime
 
 
-def value(store: Store, defaults: Defaults, quota: Quota) -> float:
-    """What counts for the store's account."""
+def value(store: Store, defaults: Defaults, quota: Quota, account: str | None = None) -> float:
+    """What counts for `account`; None: the store's own."""
+    account = account or store.account
     with store.session() as session:
         own = session.scalar(
-            select(QuotaRow.value).where(QuotaRow.account == store.account, QuotaRow.code == quota.code)
+            select(QuotaRow.value).where(QuotaRow.account == account, QuotaRow.code == quota.code)
         )
     return defaults.value(quota) if own is None else own
 
 
-def limit(store: Store, defaults: Defaults, quota: Quota) -> float | None:
+def limit(store: Store, defaults: Defaults, quota: Quota, account: str | None = None) -> float | None:
     """None: there is none."""
-    found = value(store, defaults, quota)
+    found = value(store, defaults, quota, account)
     return None if found >= UNLIMITED else found
 
 
