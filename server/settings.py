@@ -98,6 +98,16 @@ class Settings(Frozen):
     account: str = Field(DEFAULT_ACCOUNT, pattern=r"^\d{12}$")
     reserve_instances: bool = False
     """Reserve for each replica what its `ml.*` instance type has on AWS, rather than one CPU and the cards here."""
+    quota_endpoints: int | None = Field(None, ge=0)
+    """Endpoints of an account that has no quota of its own; None, here and below: as many as it likes."""
+    quota_instances: int | None = Field(None, ge=0)
+    """Replicas that its endpoints together may come to have."""
+    quota_requests_per_second: float | None = Field(None, ge=0)
+    """Requests to its endpoints."""
+    quota_tokens_per_minute: int | None = Field(None, ge=0)
+    """Tokens that its endpoints read and write."""
+    quota_storage_mb: float | None = Field(None, ge=0)
+    """Megabytes (1,000,000 bytes) of its objects, and of the parts of uploads that are not complete."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """Endpoints declared in the file; created or updated at every start."""
 

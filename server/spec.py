@@ -61,6 +61,8 @@ class Limits(Frozen):
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
     body_timeout_s: float = Field(30.0, gt=0)
     """Time a client has to finish sending a body."""
+    queue_timeout_s: float = Field(60.0, gt=0)
+    """Time a request waits for its turn while the engine is full; after that it is answered 429."""
     request_timeout_s: float = Field(600.0, gt=0)
     """Time one answer may take, streams included."""
     max_choices: int = Field(16, ge=1)

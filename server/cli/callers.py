@@ -83,12 +83,18 @@ def revoke_key(settings: Settings, id: str, console: Console) -> None:
 
 @contextmanager
 def _directory(settings: Settings) -> Iterator[Directory]:
-    """A HearthError ends the command with its message."""
+    with opened(settings) as store:
+        yield Directory(store)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """The store of the state folder. A HearthError ends the command with its message."""
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = connect(settings.database)
     try:
         migrate(engine)
-        yield Directory(Store(engine, settings.account, settings.region))
+        yield Store(engine, settings.account, settings.region)
     except HearthError as error:
         raise fail(error.message) from None
     finally:

@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.cli import bench
 from server.cli import audit, callers, doctor, events_view, logs_view, status
 from server.cli import keys as master_keys
+from server.cli import quotas as quota_values
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
 from server.cli.container import settings_from_container
@@ -221,6 +222,47 @@ def create_user(
 def list_users(config: Config = None, state: State = None) -> None:
     """Show users."""
     callers.list_users(settings(config, state_dir=state), console)
+
+
+quotas = typer.Typer(no_args_is_help=True, help="What accounts may have, and what they ask for.")
+app.add_typer(quotas, name="quotas")
+Account = Annotated[str | None, typer.Option(help="Twelve digits; default: Hearth's own account.")]
+
+
+@quotas.command(name="list")
+def list_quotas(account: Account = None, config: Config = None, state: State = None) -> None:
+    """Show the quotas of an account, or of all that have some of their own."""
+    quota_values.show(settings(config, state_dir=state), account, console)
+
+
+@quotas.command(name="set")
+def set_quota(
+    code: Annotated[str, typer.Argument(help="As `hearth quotas list` shows it.")],
+    value: Annotated[str, typer.Argument(help="A number, `unlimited`, or `default`: what the settings say.")],
+    account: Account = None,
+    config: Config = None,
+    state: State = None,
+) -> None:
+    """Give an account a quota of its own."""
+    quota_values.put(settings(config, state_dir=state), code, value, account, console)
+
+
+@quotas.command(name="requests")
+def list_requests(config: Config = None, state: State = None) -> None:
+    """Show what accounts asked for, and what became of it."""
+    quota_values.show_requests(settings(config, state_dir=state), console)
+
+
+@quotas.command(name="approve")
+def approve_request(id: str, config: Config = None, state: State = None) -> None:
+    """Grant a request."""
+    quota_values.decide(settings(config, state_dir=state), id, grant=True, console=console)
+
+
+@quotas.command(name="deny")
+def deny_request(id: str, config: Config = None, state: State = None) -> None:
+    """Refuse a request."""
+    quota_values.decide(settings(config, state_dir=state), id, grant=False, console=console)
 
 
 @app.command(name="doctor")

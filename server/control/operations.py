@@ -10,6 +10,7 @@ from typing import Any
 from server.control.instances import Machine
 from server.errors import VaultLocked
 from server.identity.principal import Principal, root
+from server.store.quotas import Defaults
 from server.store.store import Store
 from server.vault.keys import Keys
 from server.vault.secret_box import SecretBox
@@ -44,6 +45,9 @@ class Context:
     """Folder of the logs that callers may read."""
     vault: Vault | None = None
     """None: this part of Hearth keeps no keys."""
+
+    quotas: Defaults = field(default_factory=Defaults)
+    """Of accounts that have none of their own."""
 
     @property
     def keys(self) -> Keys:

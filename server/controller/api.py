@@ -13,11 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.beat import Beat
+from server.beat import Beat, Report
 from server.controller.audit import Auditor
 from server.controller.identities import Identities, read_used
 from server.controller.loop import KIND, Controller
 from server.controller.meter import measured
+from server.controller.rates import Rates
 from server.controller.registry import ready
 from server.errors import HearthError, NotFound, NotReady, Throttled
 from server.metrics.series import Point
@@ -26,28 +27,31 @@ from server.metrics.series import Point
 class Api:
     """Handlers over one `Controller`."""
 
-    def __init__(self, controller: Controller, auditor: Auditor, identities: Identities) -> None:
+    def __init__(self, controller: Controller, auditor: Auditor, identities: Identities, rates: Rates) -> None:
         self.controller = controller
         self.auditor = auditor
         self.identities = identities
+        self.rates = rates
 
     async def beats(self, request: Request) -> Response:
         """A replica's beat, what it measured, and which calls the audit log is to have. The answer says whether
-        requests may still be routed to it, whether the measurements are kept, and the version of the identities that
-        it must decide by (null: nobody is asked)."""
+        requests may still be routed to it, whether the measurements are kept, the version of the identities that
+        it must decide by (null: nobody is asked), and its share of its account's rates (null: not known yet)."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
             points = measured(beat, message["periods"])
             used = read_used(message["keys_used"])
+            report = Report.from_wire(message["rates"])
             self.auditor.hear(beat, message["calls"])
         except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
+        shares = await self.rates.answer(beat.replica_id, report)
         kept = await self._kept(beat, points) if points else True
         await self.identities.note_used(used)
         routed, version = self.controller.routed(beat.replica_id), await self.identities.version()
-        return JSONResponse({"routed": routed, "kept": kept, "identities": version})
+        return JSONResponse({"routed": routed, "kept": kept, "identities": version, "rates": shares})
 
     async def snapshot(self, _request: Request) -> Response:
         """All identities, for a replica whose own are not of the version that a beat's answer names."""
@@ -101,8 +105,10 @@ class Api:
         )
 
 
-def application(controller: Controller, auditor: Auditor, identities: Identities, token: str) -> ASGIApp:
-    api = Api(controller, auditor, identities)
+def application(
+    controller: Controller, auditor: Auditor, identities: Identities, rates: Rates, token: str
+) -> ASGIApp:
+    api = Api(controller, auditor, identities, rates)
     app = Starlette(
         routes=[
             Route("/beats", api.beats, methods=["POST"]),

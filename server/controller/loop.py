@@ -31,6 +31,7 @@ from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
 from server.settings import Settings
 from server.spec import EndpointSpec, Scaling
+from server.store.quotas import Defaults
 from server.store.store import Resource, Store
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,7 @@ class Controller:
         self.registry = Registry()
         self.meter = Meter(store)
         self.alarms = Alarms(store)
-        self.scaler = Scaler(store, settings.start_timeout_s)
+        self.scaler = Scaler(store, settings.start_timeout_s, limits=Defaults.of(settings))
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
         self._publishing = asyncio.Lock()

@@ -44,6 +44,7 @@ from server.launch import Launch, edge_config
 from server.objects.app import ObjectsApp
 from server.objects.app import application as object_store
 from server.objects.request import is_object_request
+from server.store.quotas import Defaults
 from server.store.store import THREADS, Store
 from server.vault.secret_box import SecretBox
 from server.vault.vault import Vault
@@ -94,6 +95,7 @@ def application(launch: Launch, store: Store) -> Door:
         return JSONResponse({"status": "ok"})
 
     machine = Machine.here(settings.reserve_instances)
+    quotas = Defaults.of(settings)
     audit = AuditLog(store.engine, Keeper(settings.state_dir))
     gate = None if keeper is None else ObjectGate(keeper, settings.account)
     objects = object_store(settings, gate, ObjectsAudit(audit, settings).observe, vault)
@@ -117,13 +119,15 @@ def application(launch: Launch, store: Store) -> Door:
 
     routes = Starlette(
         routes=[
-            *AwsApi(store, machine, dispatcher, logs=settings.log_dir, vault=vault, keeper=keeper).routes(),
+            *AwsApi(
+                store, machine, dispatcher, logs=settings.log_dir, vault=vault, keeper=keeper, quotas=quotas
+            ).routes(),
             Route("/ping", ping),
             *asking(
                 [Route("/", home), Route("/metrics", metrics), *Models(store).routes(), *EventsApi(store).routes()],
                 keeper,
             ),
-            *EndpointsApi(store, control, HearthAudit(audit, settings), keeper).routes(),
+            *EndpointsApi(store, control, HearthAudit(audit, settings), keeper, quotas).routes(),
             Mount("/endpoints", waker),
             Mount("/v1", waker),
         ],

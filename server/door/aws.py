@@ -25,6 +25,7 @@ from server.control.services import SERVICES, by_query, by_target
 from server.door.body import CONTROL_BYTES, whole
 from server.door.keeper import Doorkeeper
 from server.errors import BadRequest, HearthError, UnknownOperation
+from server.store.quotas import Defaults
 from server.store.store import Store
 from server.vault.vault import Vault
 
@@ -45,6 +46,7 @@ class AwsApi:
         logs: Path | None = None,
         vault: Vault | None = None,
         keeper: Doorkeeper | None = None,
+        quotas: Defaults | None = None,
     ) -> None:
         self._store = store
         self._machine = machine
@@ -52,6 +54,7 @@ class AwsApi:
         self._keeper = keeper
         self._logs = logs
         self._vault = vault
+        self._quotas = quotas or Defaults()
 
     def routes(self) -> list[Route]:
         return [
@@ -84,7 +87,9 @@ class AwsApi:
         )  # fmt: skip
         store = self._store.within(signed.region if signed else self._store.region)
         request_id = headers.get("x-request-id") or str(uuid.uuid4())
-        return Context(store, self._machine, request_id, client=client, logs=self._logs, vault=self._vault)
+        return Context(
+            store, self._machine, request_id, client=client, logs=self._logs, vault=self._vault, quotas=self._quotas
+        )
 
     def _refuse(self, context: Context, wire: Wire, error: HearthError) -> Response:
         return _response(self._dispatcher.refuse(context, MAIN, "", wire, error))

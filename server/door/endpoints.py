@@ -19,6 +19,7 @@ from server.door.control_client import ControlClient
 from server.door.keeper import Doorkeeper
 from server.errors import BadRequest
 from server.spec import EndpointSpec
+from server.store.quotas import Defaults
 from server.store.store import Resource, Store
 
 MAX_DEPTH = 64
@@ -30,8 +31,14 @@ class EndpointsApi:
     """`/hearth/endpoints`: list, describe, deploy, delete; `/hearth/state`: replicas as they are now."""
 
     def __init__(
-        self, store: Store, control: ControlClient, audit: HearthAudit, keeper: Doorkeeper | None = None
+        self,
+        store: Store,
+        control: ControlClient,
+        audit: HearthAudit,
+        keeper: Doorkeeper | None = None,
+        quotas: Defaults | None = None,
     ) -> None:
+        self._quotas = quotas or Defaults()
         self._store = store
         self._audit = audit
         self._control = control
@@ -69,7 +76,7 @@ class EndpointsApi:
             found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
             problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'document'}: {p['msg']}" for p in found)
             raise BadRequest(problems, field=str(next(reversed(found[0]["loc"]), "variants"))) from None
-        return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, self._store, spec)), 202)
+        return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, self._store, spec, self._quotas)), 202)
 
     async def delete(self, request: Request) -> Response:
         found = await asyncio.to_thread(endpoints.delete, self._store, request.path_params["name"])

@@ -22,6 +22,7 @@ class Cut(Enum):
 
     LEFT = "the client left"
     BODY_TIMEOUT = "the body did not arrive in time"
+    QUEUE_TIMEOUT = "its turn did not come in time"
     ANSWER_TIMEOUT = "the answer took too long"
 
 
@@ -37,6 +38,8 @@ class Exchange:
         self.request_id = request_id
         self.caller: Principal | None = None
         """Who was let in; None: nobody was asked, or the request was refused."""
+        self.extra: list[tuple[bytes, bytes]] = []
+        """Headers that its answer has besides."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -72,7 +75,12 @@ class Exchange:
         self._body = body
         self.bytes_in = len(body)
         self.model_at = time.perf_counter()
-        self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
+        self.watch()
+
+    def watch(self) -> None:
+        """Has the client watched; its body must have been read."""
+        if self._watch_timer is None:
+            self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
 
     def close(self) -> None:
         for timer in (self._deadline, self._watch_timer):
@@ -101,7 +109,7 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (_REQUEST_ID, self.request_id.encode())]
+            headers = [*message.get("headers", ()), *self.extra, (_REQUEST_ID, self.request_id.encode())]
             message = {**message, "headers": headers}
         elif kind == "http.response.body":
             if self.first_byte_at is None:

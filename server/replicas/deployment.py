@@ -23,6 +23,7 @@ from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
+from server.guard.rates import Rates
 from server.identity.authority import Authority
 from server.identity.judge import Judge
 from server.replicas import runtimes, usage
@@ -74,7 +75,8 @@ class Replica:
         )
         self.gate = Gate(Authority(), Judge(), self.identity)
         self.sampled = Sampled(plan.home.audit_data_share)
-        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled, self.gate)
+        self.rates = Rates(lambda: self.runtime.used() if self.runtime else 0)
+        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled, self.gate, self.rates)
         try:
             await self._start()
         except BaseException as error:
@@ -91,8 +93,9 @@ class Replica:
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
         self.guard = Guard(
-            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled
-        )
+            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
+            capacity=runtime.engines.capacity, rates=self.rates,
+        )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
         self.phase, self.detail = "ready", ""

@@ -24,6 +24,7 @@ from server.beat import Beat
 from server.controller.api import application
 from server.controller.audit import Auditor
 from server.controller.identities import Identities
+from server.controller.rates import Rates
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
@@ -34,6 +35,7 @@ from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
 from server.spec import Limits
+from server.store.quotas import Defaults
 from server.store.store import Store
 from tests.audit.conftest import ACCOUNT, REGION
 
@@ -91,7 +93,7 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
         await client.get("/ping")
     store = Store(engine, ACCOUNT, REGION)
     auditor = Auditor(Settings(state_dir=tmp_path), store)
-    app = application(Routed(), auditor, Identities(store, None), "token")  # type: ignore[arg-type]
+    app = application(Routed(), auditor, Identities(store, None), Rates(store, Defaults()), "token")  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
     bound = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[bound]))

@@ -18,6 +18,7 @@ from server.controller.api import application
 from server.controller.audit import Auditor
 from server.controller.identities import Identities
 from server.controller.loop import Controller
+from server.controller.rates import Rates
 from server.dialects.identity import Identity
 from server.edge.process import EdgeClient
 from server.guard.gate import Gate
@@ -32,6 +33,7 @@ from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
 from server.store.migrate import migrate
+from server.store.quotas import Defaults
 from server.store.store import Store, connect
 from server.vault.secret_box import SecretBox
 from server.vault.vault import Vault
@@ -59,7 +61,10 @@ class Running:
             objects_url=None, database_url=settings.database, master_key_file=str(settings.master_keys), sampler=False,
         )  # fmt: skip
         controller = Controller(settings, self.store, EdgeClient(edge_config(settings)), home, "none")
-        app = application(controller, Auditor(settings, self.store), Identities(self.store, camera), TOKEN)
+        self.rates = Rates(self.store, Defaults())
+        app = application(
+            controller, Auditor(settings, self.store), Identities(self.store, camera), self.rates, TOKEN
+        )
         self.server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
         self.gate = Gate(Authority(), Judge(), Identity("e", "v", "r"))
         self.home = home

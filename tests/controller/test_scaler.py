@@ -25,6 +25,7 @@ from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
 from server.settings import Settings
 from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.store import quotas
 from server.store.migrate import migrate
 from server.store.store import Store, connect
 
@@ -473,3 +474,17 @@ def test_the_controller_rescales_the_same_application(world: World, tmp_path: Pa
     assert cluster.deployed == [(name, 1, 1), (name, 3, 3)]
     assert cluster.deleted == []
     assert world.store.get("Endpoint", "ep").status == "InService"
+
+
+def test_a_quota_that_has_no_room(world: World) -> None:
+    world.endpoint(2)
+    world.register(2, 8)
+    quotas.put(world.whole, ACCOUNT, quotas.INSTANCES, 3)
+    schedule(world, at(60), min=5)
+    for _ in range(3):
+        assert world.look(61) == 2
+    (failed,) = [each for each in world.activities() if each["StatusCode"] == "Failed"]
+    assert failed["Description"] == "Setting desired instance count to 5."
+    assert "is 3 Instances, with current utilization of 2 Instances" in failed["StatusMessage"]
+    quotas.put(world.whole, ACCOUNT, quotas.INSTANCES, 5)
+    assert world.look(10) == 5

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import deployments, variants
+from server.control import deployments, quotas, variants
 from server.control import kind as kinds
 from server.control.endpoints import CHANGING
 from server.control.endpoints import KIND as ENDPOINT
@@ -97,7 +98,10 @@ def create_endpoint(context: Context, request: Request) -> Answer:
     deployment = request.get("DeploymentConfig")
     deployments.strategy(context.store, deployment or {}, spec)
     spec = _deployed_with(spec, deployment)
-    return view(make(context, KIND, spec.name, spec.model_dump(mode="json"), request))
+    with context.store.transaction() as store:
+        made = make(replace(context, store=store), KIND, spec.name, spec.model_dump(mode="json"), request)
+        quotas.check_endpoint(store, context.quotas, None, spec)
+    return view(made)
 
 
 @SAGEMAKER.operation
@@ -121,7 +125,7 @@ def update_endpoint(context: Context, request: Request) -> Answer:
     if current.status == "InService" and deployments.moves_traffic(old, spec):
         rollout = Rollout(spec=spec, strategy=strategy, asked_at=time.time())
         spec = _deployed_with(old, deployment or last).model_copy(update={"pending": rollout})
-    return view(context.store.replace(current, spec.model_dump(mode="json"), "Updating"))
+    return view(_changed(context, current, old, spec))
 
 
 @SAGEMAKER.operation
@@ -142,8 +146,8 @@ def update_endpoint_weights_and_capacities(context: Context, request: Request) -
             remembered = facts["Variants"][name]
             merged = {**remembered["ServerlessConfig"], **update}
             facts["Variants"] = {**facts["Variants"], name: {**remembered, "ServerlessConfig": merged}}
-    document = _valid({**spec.model_dump(mode="json"), "variants": changed, "sagemaker": facts})
-    return view(context.store.replace(current, document, "Updating"))
+    wished = _valid({**spec.model_dump(mode="json"), "variants": changed, "sagemaker": facts})
+    return view(_changed(context, current, spec, wished))
 
 
 @SAGEMAKER.operation
@@ -214,8 +218,16 @@ def _count(scaling: Scaling, count: int) -> dict[str, int]:
     return {"min_replicas": count, "max_replicas": max(1, count, 0 if fixed else scaling.max_replicas)}
 
 
-def _valid(document: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(context: Context, current: Resource, was: EndpointSpec, spec: EndpointSpec) -> Resource:
+    """Raises LimitExceeded, and then all is as it was."""
+    with context.store.transaction() as store:
+        made = store.replace(current, spec.model_dump(mode="json"), "Updating")
+        quotas.check_endpoint(store, context.quotas, was, spec)
+    return made
+
+
+def _valid(document: Mapping[str, Any]) -> EndpointSpec:
     try:
-        return EndpointSpec.model_validate(document).model_dump(mode="json")
+        return EndpointSpec.model_validate(document)
     except ValidationError as error:
         raise BadRequest("; ".join(problem["msg"] for problem in error.errors())) from None
