@@ -6,8 +6,8 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
 from server.edge.replies import error_lines
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
@@ -38,12 +38,13 @@ class Files:
     config: str
     endpoints_map: str
     variants_map: str
+    accounts_map: str
     structure: str
     servers: Mapping[ServerName, Occupant]
 
 
 def backend_name(endpoint: str, variant: str | None = None) -> str:
-    """Names cannot hold a dot, so an endpoint's backend never meets one of the edge's own."""
+    """`endpoint` is a place. Names cannot hold a dot, so an endpoint's backend never meets one of the edge's own."""
     return f"ep.{endpoint}" if variant is None else f"ep.{endpoint}.{variant}"
 
 
@@ -58,10 +59,11 @@ def render(table: RouteTable, config: EdgeConfig, slots: Slots | None = None) ->
     endpoints_map = "".join(f"{name} {backend_name(name)}\n" for name in table.endpoints())
     variants_map = "".join(_variant_lines(name, variants) for name, variants in table.endpoints().items())
     empty = {name: Occupant(None, 0) for name in servers}
-    shape = "\0".join((_global(config, ""), _sections(table, config, empty), endpoints_map, variants_map))
+    accounts = accounts_map(table)
+    shape = "\0".join((_global(config, ""), _sections(table, config, empty), endpoints_map, variants_map, accounts))
     structure = hashlib.sha256(shape.encode()).hexdigest()[:16]
     text = _global(config, structure) + _sections(table, config, servers)
-    return Files(text, endpoints_map, variants_map, structure, servers)
+    return Files(text, endpoints_map, variants_map, accounts, structure, servers)
 
 
 def _variant_lines(endpoint: str, variants: Sequence[Backend]) -> str:
@@ -90,7 +92,7 @@ def _occupant(address: Address | None, weighed: Mapping[Address, int]) -> Occupa
 
 
 def _sections(table: RouteTable, config: EdgeConfig, servers: Mapping[ServerName, Occupant]) -> str:
-    sections = [_defaults(config), _public(config, table.default_endpoint), _internal(config), _door(config)]
+    sections = [_defaults(config), _public(config, table), _internal(config), _door(config)]
     for endpoint, variants in table.endpoints().items():
         sections.append(_endpoint(config, endpoint, variants, servers))
         if len(variants) > 1:
@@ -138,7 +140,7 @@ defaults
 _LOG = (
     '{"time":%Ts.%ms,"event":"request","component":"edge",'
     '"frontend":"%f","request_id":"%[var(txn.request)]","client":"%ci","method":"%[var(txn.method)]",'
-    '"path":"%[var(txn.path)]","endpoint":"%[var(txn.endpoint),json(utf8s)]","backend":"%b","server":"%s",'
+    '"path":"%[var(txn.path)]","account":"%[var(txn.account),json(utf8s)]","endpoint":"%[var(txn.endpoint),json(utf8s)]","backend":"%b","server":"%s",'
     '"replica":"%si:%sp","status":%ST,"received_ms":%TR,"queued_ms":%Tw,"connect_ms":%Tc,"first_byte_ms":%Tr,'
     '"total_ms":%Ta,"bytes_in":%U,"bytes_out":%B,"retries":"%rc","ended":"%ts"}'
 )
@@ -147,22 +149,12 @@ _NOTED = """\
   http-request set-var(txn.method) method,json(utf8s)
   http-request set-var(txn.path) path,bytes(0,256),json(utf8s)"""
 
-_CHOSEN = """\
-  http-request set-var(txn.backend) var(txn.endpoint),map_str({endpoints}) if !{{ var(txn.variant) -m found }}
-  http-request set-var(txn.backend) var(txn.endpoint),concat(/,txn.variant),map_str({variants}) \
-if {{ var(txn.variant) -m found }}"""
-
-
-def _choice(config: EdgeConfig) -> str:
-    return _CHOSEN.format(endpoints=quoted(config.endpoints_map), variants=quoted(config.variants_map))
-
-
 def _logged() -> str:
     return f"  log stdout len 4096 format raw local0 info\n  log-format '{_LOG}'"
 
 
-def _public(config: EdgeConfig, default_endpoint: str | None) -> str:
-    rewrite = ""
+def _public(config: EdgeConfig, table: RouteTable) -> str:
+    rewrite, default_endpoint = "", table.default_endpoint
     if default_endpoint is not None:
         rewrite = (
             f"\n  http-request set-path /endpoints/{default_endpoint}%[path]"
@@ -190,7 +182,9 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
   http-request set-var(txn.endpoint) path,field(3,/),bytes(0,128) if replica_path
   http-request set-var(txn.endpoint) req.body,json_query('$.model'),bytes(0,128) if METH_POST model_path
   http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
-{_choice(config)}
+{caller_of(config, table)}
+{PLACED}
+{backend_of(config)}
   use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}
   default_backend {DOOR}
 """
@@ -213,12 +207,13 @@ frontend internal
   http-request set-log-level silent if {{ path /metrics }} !for_endpoint
   http-request use-service prometheus-exporter if {{ path /metrics }} !for_endpoint
   http-request set-var(txn.request) req.fhdr(x-request-id)
-  http-request set-var(txn.endpoint) req.fhdr(x-hearth-endpoint),bytes(0,128)
+  http-request set-var(txn.place) req.fhdr(x-hearth-endpoint),bytes(0,128)
+  http-request set-var(txn.endpoint) var(txn.place)
   http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
   http-request set-var(txn.variant) req.fhdr(x-hearth-variant),bytes(0,128) if {{ req.fhdr(x-hearth-variant) -m found }}
   http-request del-header x-hearth- -m beg
   http-request set-header x-hearth-through internal
-{_choice(config)}
+{backend_of(config)}
   http-request wait-for-body time {_ms(config.timeouts.body)} if !{{ var(txn.backend) -m found }}
   http-request deny deny_status 503 if !{{ var(txn.backend) -m found }}
   use_backend %[var(txn.backend)]
@@ -262,8 +257,8 @@ backend {name}
 
 
 def _target(config: EdgeConfig, backend: Backend, servers: Mapping[ServerName, Occupant]) -> str:
-    name = backend_name(backend.endpoint, backend.variant)
-    lines = _server_line(config, name, backend, servers, backend_name(backend.endpoint))
+    name = backend_name(backend.place, backend.variant)
+    lines = _server_line(config, name, backend, servers, backend_name(backend.place))
     return f"""\
 backend {name}
   balance {"roundrobin" if backend.split else "leastconn"}
@@ -300,14 +295,6 @@ def _node_tls(config: EdgeConfig) -> str:
 def _where(address: Address) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def quoted(value: str | Path) -> str:
-    """One word of HAProxy's configuration. Raises ValueError for what cannot be one."""
-    text = str(value)
-    if any(ord(character) < 32 for character in text):
-        raise ValueError(f"{text!r} holds a control character")
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _ms(seconds: float) -> str:

@@ -53,6 +53,11 @@ def _check_name(name: str) -> None:
         raise ValueError(f"{name[:80]!r} is no endpoint or variant name")
 
 
+def _check_account(account: str) -> None:
+    if account and re.fullmatch(r"[0-9]{12}", account) is None:
+        raise ValueError(f"{account[:80]!r} is no account")
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One variant of an endpoint. Raises ValueError for a name that SageMaker would refuse."""
@@ -65,20 +70,33 @@ class Backend:
     """What one replica admits; the edge queues shortly, then refuses, at twice as many."""
     split: bool = False
     """Whether the servers' shares must be kept exactly, because they are of two revisions."""
+    account: str = ""
+    """Whose endpoint it is; empty: this Hearth's own."""
 
     def __post_init__(self) -> None:
         for name in (self.endpoint, self.variant):
             _check_name(name)
+        _check_account(self.account)
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"weight {self.weight} of {self.endpoint}/{self.variant} is not a share of traffic")
 
     @property
+    def place(self) -> str:
+        return place(self.account, self.endpoint)
+
+    @property
     def key(self) -> Key:
-        return self.endpoint, self.variant
+        return self.place, self.variant
 
 
 Key = tuple[str, str]
-"""Endpoint and variant."""
+"""Place of an endpoint, and variant."""
+
+
+def place(account: str, endpoint: str) -> str:
+    """What tells an endpoint from those of other accounts. No name has a colon, so nobody asks for another's."""
+    return f"{account}:{endpoint}" if account else endpoint
+
 
 Slots = Mapping[Key, tuple[Address | None, ...]]
 """Who occupies each slot of each variant; None is a spare one."""
@@ -91,18 +109,24 @@ class RouteTable:
     backends: tuple[Backend, ...] = ()
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare ``/invocations``."""
+    tenants: tuple[str, ...] = ()
+    """Accounts beside this Hearth's own whose callers are told from its own; none where nobody is asked."""
+    own: str = ""
+    """This Hearth's own account; needed where there are tenants."""
 
     def __post_init__(self) -> None:
+        for account in (*self.tenants, self.own):
+            _check_account(account)
         if len({backend.key for backend in self.backends}) != len(self.backends):
             raise ValueError("two backends have the same endpoint and variant")
         if self.default_endpoint is not None:
             _check_name(self.default_endpoint)
 
     def endpoints(self) -> dict[str, tuple[Backend, ...]]:
-        """Variants by endpoint, both in order of their names."""
+        """Variants by the place of their endpoint, both in order of their names."""
         grouped: dict[str, list[Backend]] = {}
         for backend in sorted(self.backends, key=lambda backend: backend.key):
-            grouped.setdefault(backend.endpoint, []).append(backend)
+            grouped.setdefault(backend.place, []).append(backend)
         return {name: tuple(variants) for name, variants in grouped.items()}
 
     def to_wire(self) -> dict[str, Any]:
@@ -115,7 +139,8 @@ class RouteTable:
             Backend(**{**backend, "servers": tuple(Server(**server) for server in backend["servers"])})
             for backend in message["backends"]
         )
-        return cls(backends, message["default_endpoint"])
+        tenants, own = tuple(message.get("tenants", ())), message.get("own", "")
+        return cls(backends, message["default_endpoint"], tenants, own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +208,10 @@ class EdgeConfig:
     @property
     def endpoints_map(self) -> Path:
         return self.run_dir / "endpoints.map"
+
+    @property
+    def accounts_map(self) -> Path:
+        return self.run_dir / "accounts.map"
 
     @property
     def variants_map(self) -> Path:

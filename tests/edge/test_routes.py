@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.edge.render import Occupant, quoted, render
+from server.edge.choosing import quoted
+from server.edge.render import Occupant, render
 from server.edge.routes import Backend, EdgeConfig, RouteTable, Server, arrange, weights
 from server.edge.runtime import agree, commands
 
