@@ -35,6 +35,8 @@ class Beat:
     requests_total: int = 0
     tokens_total: int = 0
     started_at: float = 0.0
+    account: str = ""
+    """Whose endpoint it is; empty: this Hearth's own."""
 
     def to_wire(self) -> dict[str, Any]:
         return asdict(self)

@@ -25,6 +25,11 @@ PATHS = ("state_dir", "objects_dir", "master_key_file", "tls_certificate", "tls_
 """Settings that are made absolute."""
 
 
+def part(base: Path, account: str, own: str) -> Path:
+    """An account's part of one of Hearth's folders; all but the others' parts is its `own` account's."""
+    return base if account in ("", own) else base / "accounts" / account
+
+
 class SettingsError(Exception):
     """A setting that cannot be used; the text names file, line and field."""
 

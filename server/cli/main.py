@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import audit, callers, doctor, events_view, logs_view, status
+from server.cli import accounts, audit, callers, doctor, events_view, logs_view, status
 from server.cli import keys as master_keys
 from server.cli import quotas as quota_values
 from server.cli import up as starting
@@ -32,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="hearth.yaml; default: the one in this folder.")]
+Account = Annotated[str | None, typer.Option(help="Another account's number; default: the own one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default 8080).")]
 State = Annotated[Path | None, typer.Option("--state", help="State directory (default .hearth).")]
@@ -161,6 +162,7 @@ def events(
 
 
 app.command()(bench)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(audit.app, name="audit")
 
 keys = typer.Typer(no_args_is_help=True, help="API keys, and the master keys under which everything encrypted is.")
@@ -186,21 +188,22 @@ def create_key(
     description: str = "",
     config: Config = None,
     state: State = None,
+    account: Account = None,
 ) -> None:
     """Make an API key, for `Authorization: Bearer`; it is shown this once."""
-    callers.create_key(settings(config, state_dir=state), user, days, description, console)
+    callers.create_key(settings(config, state_dir=state), user, days, description, console, account)
 
 
 @keys.command(name="list")
-def list_keys(config: Config = None, state: State = None) -> None:
+def list_keys(config: Config = None, state: State = None, account: Account = None) -> None:
     """Show access keys and API keys, without their secrets."""
-    callers.list_keys(settings(config, state_dir=state), console)
+    callers.list_keys(settings(config, state_dir=state), console, account)
 
 
 @keys.command(name="revoke")
-def revoke_key(id: str, config: Config = None, state: State = None) -> None:
+def revoke_key(id: str, config: Config = None, state: State = None, account: Account = None) -> None:
     """End an access key or an API key for good."""
-    callers.revoke_key(settings(config, state_dir=state), id, console)
+    callers.revoke_key(settings(config, state_dir=state), id, console, account)
 
 
 users = typer.Typer(no_args_is_help=True, help="Users; roles and policies are made with IAM's API.")
@@ -213,15 +216,16 @@ def create_user(
     policy: Annotated[list[str] | None, typer.Option(help="ARN of a managed policy to attach.")] = None,
     config: Config = None,
     state: State = None,
+    account: Account = None,
 ) -> None:
     """Make a user and an access key, which is shown this once."""
-    callers.create_user(settings(config, state_dir=state), name, policy or [], console)
+    callers.create_user(settings(config, state_dir=state), name, policy or [], console, account)
 
 
 @users.command(name="list")
-def list_users(config: Config = None, state: State = None) -> None:
+def list_users(config: Config = None, state: State = None, account: Account = None) -> None:
     """Show users."""
-    callers.list_users(settings(config, state_dir=state), console)
+    callers.list_users(settings(config, state_dir=state), console, account)
 
 
 quotas = typer.Typer(no_args_is_help=True, help="What accounts may have, and what they ask for.")

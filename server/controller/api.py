@@ -20,6 +20,7 @@ from server.controller.loop import KIND, Controller
 from server.controller.meter import measured
 from server.controller.rates import Rates
 from server.controller.registry import ready
+from server.edge.routes import place
 from server.errors import HearthError, NotFound, NotReady, Throttled
 from server.metrics.series import Point
 
@@ -58,31 +59,34 @@ class Api:
         return JSONResponse((await self.identities.snapshot()).to_wire())
 
     async def _kept(self, beat: Beat, points: Sequence[Point]) -> bool:
-        instances = len(ready(self.controller.registry.of(beat.endpoint, beat.variant)))
-        return await self.controller.meter.keep(beat.endpoint, points, instances)
+        instances = len(ready(self.controller.registry.within(beat.account).of(beat.endpoint, beat.variant)))
+        return await self.controller.meter.keep(beat.account, beat.endpoint, points, instances)
 
     async def wake(self, request: Request) -> Response:
-        """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``."""
-        name = request.path_params["endpoint"]
+        """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``; ``account`` is
+        its owner's, if that is not this Hearth's own."""
+        name, account = request.path_params["endpoint"], request.query_params.get("account", "")
+        where = place(account, name)
         timeout_s = min(float(request.query_params["timeout_s"]), self.controller.settings.wake_timeout_s)
         waiting = self.controller.waiting
         if sum(waiting.values()) >= self.controller.settings.wake_queue:
             raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
-        waiting[name] = waiting.get(name, 0) + 1
+        waiting[where] = waiting.get(where, 0) + 1
         try:
-            await asyncio.wait_for(self._awake(name), timeout_s)
+            await asyncio.wait_for(self._awake(account, name), timeout_s)
         except TimeoutError:
             raise NotReady(f"Endpoint {name} did not become ready within {timeout_s:.0f} s.") from None
         finally:
-            waiting[name] -= 1
-            if not waiting[name]:
-                del waiting[name]
+            waiting[where] -= 1
+            if not waiting[where]:
+                del waiting[where]
         return JSONResponse({"ready": True})
 
-    async def _awake(self, name: str) -> None:
+    async def _awake(self, account: str, name: str) -> None:
         controller = self.controller
-        while not controller.has_route(name):
-            resource = await asyncio.to_thread(controller.store.get, KIND, name)
+        store = controller.store.of(account) if account else controller.store
+        while not controller.has_route(name, account):
+            resource = await asyncio.to_thread(store.get, KIND, name)
             if resource.status == "Deleting":
                 raise NotFound(f"Endpoint {name!r} not found.")
             if resource.status == "Failed":
@@ -95,7 +99,7 @@ class Api:
                     continue
 
     async def state(self, _request: Request) -> Response:
-        """Replicas and waiting requests, for `hearth status` and the metrics."""
+        """Replicas and waiting requests (by place) of all accounts, for `hearth status` and the metrics."""
         return JSONResponse(
             {
                 "replicas": [beat.to_wire() for beat in self.controller.registry.beats()],

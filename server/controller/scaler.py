@@ -26,7 +26,7 @@ from server.metrics.tracking import INSTANCES, PROVISIONED
 from server.spec import EndpointSpec, VariantSpec
 from server.store.quotas import Defaults
 from server.store.scaling import TARGET, Key, ended, forget_aged, forget_old, record
-from server.store.store import Resource, Store
+from server.store.store import Resource, Store, everywhere
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class Scene:
 
 
 class Scaler:
-    """Looks after the scalable targets of all regions."""
+    """Looks after the scalable targets of all accounts and regions."""
 
     def __init__(
         self, store: Store, patience_s: float, clock: Callable[[], float] = time.time, limits: Defaults | None = None
@@ -105,8 +105,8 @@ class Scaler:
     def look(self) -> None:
         """Looks at every target once."""
         now = self._clock()
-        for target in self._store.find(TARGET):
-            store = self._store.within(target.region)
+        for target in everywhere(self._store, TARGET):
+            store = self._store.of(target.account).within(target.region)
             try:
                 self._timetable.carry_out(store, target, now)
                 self._see(store, target.name, now)

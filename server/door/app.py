@@ -28,12 +28,12 @@ from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
 from server.door.events import EventsApi
 from server.door.forward import Forwarder
-from server.door.keeper import Doorkeeper
+from server.door.keeper import Doorkeeper, caller_of, seen_by
 from server.door.listing import Models
 from server.door.objects import ObjectGate
 from server.door.pages import ready_page
 from server.door.refusal import refusal
-from server.door.scrape import Scraper
+from server.door.scrape import Scraper, View
 from server.door.wake import Waker, finder
 from server.errors import BadRequest, HearthError, NotFound
 from server.identity.authority import Authority
@@ -77,14 +77,16 @@ def application(launch: Launch, store: Store) -> Door:
     forwarder = Forwarder(edge_config(settings).internal_socket, read_timeout_s=3600.0)
     vault = Vault(store.engine, settings.master_keys)
     keeper = _keeper(launch, store, vault) if settings.authenticates else None
-    waker = Waker(settings, finder(store, settings.account), control, forwarder, keeper)
+    waker = Waker(settings, finder(store), control, forwarder, keeper)
     scraper = Scraper(control, edge_config(settings).internal_socket, launch.nodes)
 
     async def home(request: Request) -> Response:
-        return HTMLResponse(await asyncio.to_thread(ready_page, settings, store))
+        return HTMLResponse(await asyncio.to_thread(ready_page, settings, seen_by(request, store)))
 
-    async def metrics(_request: Request) -> Response:
-        return Response(await scraper.scrape(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics(request: Request) -> Response:
+        caller = caller_of(request)
+        view = View.of(caller, settings.account)
+        return Response(await scraper.scrape(view), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def ping(_request: Request) -> Response:
         """Healthy when the endpoint behind the container contract, if one is named, can answer."""
@@ -97,8 +99,9 @@ def application(launch: Launch, store: Store) -> Door:
     machine = Machine.here(settings.reserve_instances)
     quotas = Defaults.of(settings)
     audit = AuditLog(store.engine, Keeper(settings.state_dir))
-    gate = None if keeper is None else ObjectGate(keeper, settings.account)
-    objects = object_store(settings, gate, ObjectsAudit(audit, settings).observe, vault)
+    gate = None if keeper is None else ObjectGate(keeper)
+    whose = None if keeper is None else keeper.authority.account_of
+    objects = object_store(settings, gate, ObjectsAudit(audit, settings, whose=whose).observe, vault)
     authorize = anyone if keeper is None else Authorizer(keeper.judge)
     dispatcher = Dispatcher(authorize, ControlAudit(audit, settings.audit_data_share).observe)
 
@@ -141,7 +144,7 @@ def application(launch: Launch, store: Store) -> Door:
 def _keeper(launch: Launch, store: Store, vault: Vault) -> Doorkeeper:
     settings = launch.settings
     camera = Camera.of(settings, SecretBox(vault), store.engine, launch.token)
-    return Doorkeeper(Authority(), Judge(KeyPolicies(store.engine)), camera, settings.account, settings.region)
+    return Doorkeeper(Authority(), Judge(KeyPolicies(store.engine)), camera, settings.region)
 
 
 async def refuse(request: Request, error: Exception) -> Response:

@@ -15,8 +15,8 @@ from server.dialects.documents import parse_object
 from server.door.asking import Handler, asked
 from server.door.audit import HearthAudit
 from server.door.body import CONTROL_BYTES, whole
-from server.door.control_client import ControlClient
-from server.door.keeper import Doorkeeper
+from server.door.control_client import ControlClient, of_account
+from server.door.keeper import Doorkeeper, caller_of, seen_by, tenant_of
 from server.errors import BadRequest
 from server.spec import EndpointSpec
 from server.store.quotas import Defaults
@@ -58,12 +58,12 @@ class EndpointsApi:
         found = asked(self._keeper, method, path, handler)
         return Route(path, self._audit.watch(event, found) if event else found, methods=[method])
 
-    async def list(self, _request: Request) -> Response:
-        found = await asyncio.to_thread(endpoints.find, self._store)
+    async def list(self, request: Request) -> Response:
+        found = await asyncio.to_thread(endpoints.find, seen_by(request, self._store))
         return JSONResponse({"endpoints": [shown(resource) for resource in found]})
 
     async def describe(self, request: Request) -> Response:
-        found = await asyncio.to_thread(endpoints.describe, self._store, request.path_params["name"])
+        found = await asyncio.to_thread(endpoints.describe, seen_by(request, self._store), request.path_params["name"])
         return JSONResponse(shown(found))
 
     async def deploy(self, request: Request) -> Response:
@@ -76,14 +76,16 @@ class EndpointsApi:
             found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
             problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'document'}: {p['msg']}" for p in found)
             raise BadRequest(problems, field=str(next(reversed(found[0]["loc"]), "variants"))) from None
-        return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, self._store, spec, self._quotas)), 202)
+        store = seen_by(request, self._store)
+        return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, store, spec, self._quotas)), 202)
 
     async def delete(self, request: Request) -> Response:
-        found = await asyncio.to_thread(endpoints.delete, self._store, request.path_params["name"])
+        found = await asyncio.to_thread(endpoints.delete, seen_by(request, self._store), request.path_params["name"])
         return JSONResponse(shown(found), 202)
 
-    async def state(self, _request: Request) -> Response:
-        return JSONResponse(await self._control.state())
+    async def state(self, request: Request) -> Response:
+        account = tenant_of(caller_of(request), self._store.account)
+        return JSONResponse(of_account(await self._control.state(), account))
 
 
 def shown(resource: Resource) -> dict[str, Any]:

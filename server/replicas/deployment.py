@@ -120,6 +120,7 @@ class Replica:
             requests_total=self.guard.requests_total if self.guard else 0,
             tokens_total=self.runtime.tokens() if self.runtime else 0,
             started_at=self.started_at,
+            account=self.plan.home.tenant,
         )
 
     async def wake(self) -> None:

@@ -39,6 +39,8 @@ class Home:
     """Where the keys are that objects are encrypted under."""
     master_key_file: str
     """The master keys that open those."""
+    tenant: str = ""
+    """The account again, where it is not this Hearth's own: replicas report under it."""
     audit_data_share: float = 0.0
     """Share of the calls that the audit log is to have."""
     nodes: NodeIdentity | None = None

@@ -25,6 +25,7 @@ from server.controller.api import application
 from server.controller.audit import Auditor
 from server.controller.identities import Identities
 from server.controller.rates import Rates
+from server.controller.registry import Heard
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
@@ -63,10 +64,10 @@ class Routed:
     def routed(self, _replica_id: str) -> bool:
         return True
 
-    def of(self, _endpoint: str, _variant: str) -> list[Beat]:
-        return [BEAT]
+    def within(self, _account: str) -> Heard:
+        return Heard((BEAT,))
 
-    async def keep(self, _endpoint: str, _points: Any, _instances: int) -> bool:
+    async def keep(self, _account: str, _endpoint: str, _points: Any, _instances: int) -> bool:
         return True
 
 

@@ -52,7 +52,7 @@ def test_a_user_and_its_access_key(tmp_path: Path) -> None:
 def test_api_keys_are_shown_once_listed_and_revoked(tmp_path: Path) -> None:
     hearth(tmp_path, "users", "create", "ana")
     keys = [hearth(tmp_path, "keys", "create", *more).output.strip() for more in ((), ("--user", "ana", "--days", "3"))]
-    assert all(re.fullmatch(r"hk-[\w-]{43}", key) for key in keys)
+    assert all(re.fullmatch(r"hk-123456789012\.[\w-]{43}", key) for key in keys)
     unit, _ = directory(tmp_path)
     rows = {row.document["Hash"]: row for row in unit.store.find("ApiKey")}
     assert [rows[digest(key)].document["Owner"][:4] for key in keys] == [unit.account[:4], "AIDA"]
