@@ -108,12 +108,12 @@ def _check_trust(
 ) -> None:
     """Raises Forbidden, and the same for a role that is not there."""
     caller = context.caller
+    if caller is not None and caller.id == caller.account:
+        raise Forbidden("Roles may not be assumed by root accounts.")
     if role is None:
         raise _not_authorized(context, "sts:AssumeRole", request["RoleArn"])
     if caller is None:  # nobody is asked who they are
         return
-    if caller.id == caller.account:
-        raise Forbidden("Roles may not be assumed by root accounts.")
     assert isinstance(caller, Caller)
     facts = {
         **conditions.of_principal(caller, tags=caller.tags),
