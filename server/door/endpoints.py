@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.control import endpoints
+from server.control.images import check_remote
 from server.dialects.documents import parse_object
 from server.door.asking import Handler, asked
 from server.door.audit import HearthAudit
@@ -76,6 +77,9 @@ class EndpointsApi:
             found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
             problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'document'}: {p['msg']}" for p in found)
             raise BadRequest(problems, field=str(next(reversed(found[0]["loc"]), "variants"))) from None
+        if tenant_of(caller_of(request), self._store.account):
+            for each in (part for variant in spec.variants for part in (variant.containers or (variant,))):
+                check_remote(each.model)  # this machine's files are the own account's
         store = seen_by(request, self._store)
         return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, store, spec, self._quotas)), 202)
 
