@@ -31,7 +31,8 @@ class AppName:
         if head != "hearth" or len(parts) not in (3, 4):
             return None
         account = parts.pop(0) if len(parts) == 4 else ""
-        return cls(*parts, account)
+        endpoint, variant, revision = parts
+        return cls(endpoint, variant, revision, account)
 
 
 def app_name(endpoint: EndpointSpec, variant: VariantSpec, account: str = "") -> AppName:
