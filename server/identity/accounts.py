@@ -24,7 +24,7 @@ from server.identity.principal import root_arn
 from server.store import tags as tagging
 from server.store.scaling import ACTIVITY
 from server.store.store import Resource, Store, read
-from server.store.tables import EventRow, MetricSeriesRow, ResourceRow, SubscriberRow
+from server.store.tables import EventRow, MetricSeriesRow, QuotaRequestRow, QuotaRow, ResourceRow, SubscriberRow
 from server.vault.keys import ALIAS, MANAGED
 from server.vault.vault import KEY, SYSTEM
 
@@ -122,7 +122,7 @@ class Accounts:
             if held:
                 counted = ", ".join(f"{kind}: {count}" for kind, count in sorted(held.items()))
                 raise InUse(f"The account {id} still has resources ({counted}); delete them first.")
-            for table in (ResourceRow, MetricSeriesRow, EventRow, SubscriberRow):
+            for table in (ResourceRow, MetricSeriesRow, EventRow, SubscriberRow, QuotaRow, QuotaRequestRow):
                 session.execute(delete(table).where(table.account == id))
             unit.store.of(SYSTEM).within(SYSTEM).remove(row)
 

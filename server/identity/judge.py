@@ -32,7 +32,8 @@ class Judge:
     def check(self, caller: Caller, account: str, action: str, resource: str, facts: Facts) -> None:
         """`account` owns the resource. Raises Forbidden."""
         # Sessions of one name may be bound differently.
-        attached = self._attached(resource)
+        # What another account has must not be told from what nobody has: an operation refuses both alike.
+        attached = self._attached(resource) if resource.split(":")[4:5] == [account] else None
         version = (caller.version, caller.access_key if caller.session else "", attached and attached.text)
         known = self._decisions.known(version, caller.arn, account, action, resource)
         if known is not None and known.allowed:

@@ -164,9 +164,11 @@ def _plain(answer: dict[str, Any], names: dict[str, str]) -> Any:
     if "Error" not in answer:
         return sorted(answer)
     text = json.dumps(answer)
-    for name in sorted(names.values(), key=len, reverse=True):
-        for part in (json.dumps(name)[1:-1], name.rpartition("/")[2]):
-            text = text.replace(part, "NAME") if part else text
+    whole = [json.dumps(name)[1:-1] for name in names.values()]
+    tails = [name.rpartition("/")[2] for name in names.values()]
+    numbers = re.findall(r"\b\d{12}\b", "\n".join(names.values()))
+    for part in (*sorted(whole, key=len, reverse=True), *sorted(tails, key=len, reverse=True), *numbers):
+        text = text.replace(part, "NAME") if len(part) > 3 else text
     return text.replace(HERE, "NAME").replace(NOWHERE, "NAME")
 
 

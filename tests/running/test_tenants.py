@@ -43,9 +43,9 @@ class Account:
 
     def client(self, service: str) -> Any:
         config = Config(retries={"max_attempts": 0}, read_timeout=120, s3={"addressing_style": "path"})
-        made = boto3.client(
-            service, endpoint_url=self.hearth.url, region_name="us-east-1", config=config, **self.keys
-        )  # type: ignore[call-overload]
+        made: Any = boto3.Session(**self.keys).client(
+            service, endpoint_url=self.hearth.url, region_name="us-east-1", config=config
+        )
         self.clients.append(made)
         return made
 
