@@ -21,6 +21,7 @@ from server.controller.loop import Controller
 from server.controller.rates import Rates
 from server.dialects.identity import Identity
 from server.edge.process import EdgeClient
+from server.guard import rates as replica
 from server.guard.gate import Gate
 from server.identity.authority import Authority
 from server.identity.directory import ACCESS_KEY, Directory
@@ -32,6 +33,7 @@ from server.metrics.periods import Periods
 from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
+from server.store import quotas
 from server.store.migrate import migrate
 from server.store.quotas import Defaults
 from server.store.store import Store, connect
@@ -69,9 +71,9 @@ class Running:
         self.gate = Gate(Authority(), Judge(), Identity("e", "v", "r"))
         self.home = home
 
-    def heart(self) -> Heart:
-        beat = Beat("r", "e", "v", "1", "127.0.0.1", 1, 1, "loading")
-        return Heart(self.home, lambda: beat, Periods(), Sampled(0.0), self.gate)
+    def heart(self, name: str = "r", rates: replica.Rates | None = None) -> Heart:
+        beat = Beat(name, "e", "v", "1", "127.0.0.1", 1, 1, "loading")
+        return Heart(self.home, lambda: beat, Periods(), Sampled(0.0), self.gate, rates)
 
     def key(self) -> str:
         """A new user's access key."""
@@ -145,3 +147,20 @@ async def test_the_snapshot_is_for_this_hearth_s_own_processes(running: Running)
         assert (await client.get("/identities")).status_code == 401
         reply = await client.get("/identities", headers={"authorization": f"Bearer {TOKEN}"})
         assert reply.json()["version"] == running.gate.authority.version
+
+
+async def test_a_replica_learns_its_share_of_a_rate(open_one: Running) -> None:
+    quotas.put(open_one.store, open_one.store.account, quotas.REQUESTS, 6)
+    open_one.rates._limits.clear()  # as a second later
+    rates = replica.Rates()
+    heart = open_one.heart("r2", rates)
+    await heart.say()
+    assert not rates.known  # a controller this young does not know who else is there
+    open_one.rates._born -= 60.0
+    await heart.say()
+    assert rates.limited
+    assert rates.report("1").usages["requests"].held == 6
+    rates.admit()
+    with pytest.raises(replica.OverRate):
+        rates.admit()
+    await heart.stop()
