@@ -19,7 +19,7 @@ from server.audit.redaction import HIDDEN, message_without, redact, secret_name
 from tests.audit.conftest import Audited
 from tests.audit.writer import made
 
-SECRETS = st.text(st.characters(codec="utf-8"), min_size=9, max_size=400).map(
+SECRETS = st.text(st.characters(codec="utf-8"), min_size=9, max_size=40).map(
     lambda text: f"5ecre7-{text}"
 )
 MARK = "5ecre7-"
