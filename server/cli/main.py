@@ -230,6 +230,8 @@ def list_users(config: Config = None, state: State = None, account: Account = No
 
 quotas = typer.Typer(no_args_is_help=True, help="What accounts may have, and what they ask for.")
 app.add_typer(quotas, name="quotas")
+
+
 @quotas.command(name="list")
 def list_quotas(account: Account = None, config: Config = None, state: State = None) -> None:
     """Show the quotas of an account, or of all that have some of their own."""
