@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import accounts, audit, callers, doctor, events_view, logs_view, status
+from server.cli import accounts, audit, callers, doctor, events_view, logs_view, shadow_view, status
 from server.cli import keys as master_keys
 from server.cli import quotas as quota_values
 from server.cli import up as starting
@@ -127,6 +127,18 @@ def deploy(
     hearth.call("PUT", f"/hearth/endpoints/{name}", variant)
     if wait:
         _wait(hearth, name)
+
+
+@app.command()
+def shadow(
+    name: str,
+    whole: Annotated[bool, typer.Option("--json", help="As the server tells it.")] = False,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Show how an endpoint's shadow variants answer, beside its production variant."""
+    shadow_view.show(connect(config, host, port), name, whole, console)
 
 
 @app.command()

@@ -19,7 +19,7 @@ def instances(spec: EndpointSpec) -> int:
     rolled out beside it, all of them or as many as one step of a rolling update adds."""
     if spec.problem is not None:
         return 0
-    total = sum(variant.scaling.max_replicas for variant in spec.variants)
+    total = sum(variant.scaling.max_replicas for variant in spec.fleet)
     if spec.pending is None:
         return total
     new, strategy = instances(spec.pending.spec), spec.pending.strategy
@@ -39,7 +39,7 @@ def check_endpoint(store: Store, defaults: Defaults, was: EndpointSpec | None, s
 
 def check_capacity(store: Store, defaults: Defaults, endpoint: EndpointSpec, variant: str, most: int) -> None:
     """Raises LimitExceeded where `variant` could never have `most` replicas beside all others that there are."""
-    now = next((each.scaling.max_replicas for each in endpoint.variants if each.name == variant), 0)
+    now = next((each.scaling.max_replicas for each in endpoint.fleet if each.name == variant), 0)
     if most > now:
         _check(store, defaults, INSTANCES, most - now, written=False)
 

@@ -35,9 +35,10 @@ class Api:
         self.rates = rates
 
     async def beats(self, request: Request) -> Response:
-        """A replica's beat, what it measured, and which calls the audit log is to have. The answer says whether
-        requests may still be routed to it, whether the measurements are kept, the version of the identities that
-        it must decide by (null: nobody is asked), and its share of its account's rates (null: not known yet)."""
+        """A replica's beat, what it measured, which calls the audit log is to have, and what it found out about shadow
+        variants. The answer says whether requests may still be routed to it, whether the measurements are kept, the
+        version of the identities that it must decide by (null: nobody is asked), its share of its account's rates
+        (null: not known yet), where copies of requests go (null: nowhere), and whether it is a shadow itself."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
@@ -45,6 +46,7 @@ class Api:
             used = read_used(message["keys_used"])
             report = Report.from_wire(message["rates"])
             self.auditor.hear(beat, message["calls"])
+            self.controller.shadows.hear(beat, message["shadow"])
         except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
@@ -52,7 +54,10 @@ class Api:
         kept = await self._kept(beat, points) if points else True
         await self.identities.note_used(used)
         routed, version = self.controller.routed(beat.replica_id), await self.identities.version()
-        return JSONResponse({"routed": routed, "kept": kept, "identities": version, "rates": shares})
+        shadows = self.controller.shadows
+        shadow, is_shadow = shadows.target(beat, self.controller.registry), shadows.has(beat)
+        answer = {"routed": routed, "kept": kept, "identities": version, "rates": shares}
+        return JSONResponse({**answer, "shadow": shadow, "is_shadow": is_shadow})
 
     async def snapshot(self, _request: Request) -> Response:
         """All identities, for a replica whose own are not of the version that a beat's answer names."""

@@ -16,13 +16,17 @@ from typing import Any, TypeVar
 
 import structlog
 
+from server.control.instances import Machine
 from server.controller.alarms import Alarms, rung
+from server.controller.captures import Captures
 from server.controller.cluster import Cluster
 from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Settle, Step, Tried
+from server.controller.experiments import Experiments
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
 from server.controller.scaler import Scaler
+from server.controller.shadows import Shadows
 from server.controller.tenants import home_of, living, tenant, within
 from server.controller.updating import observation, refused, steps
 from server.edge.process import EdgeClient, EdgeError
@@ -31,6 +35,7 @@ from server.errors import Conflict, Unavailable
 from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
 from server.settings import Settings
+from server.shadow import reports
 from server.spec import EndpointSpec, Scaling
 from server.store.quotas import Defaults
 from server.store.store import Resource, Store
@@ -69,6 +74,10 @@ class Controller:
         self.meter = Meter(store)
         self.alarms = Alarms(store)
         self.scaler = Scaler(store, settings.start_timeout_s, limits=Defaults.of(settings))
+        self.shadows = Shadows(store, Captures(settings), settings.account)
+        self.experiments = Experiments(
+            store, Machine.here(settings.reserve_instances), limits=Defaults.of(settings)
+        )
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
         self._publishing = asyncio.Lock()
@@ -89,11 +98,17 @@ class Controller:
             tasks.create_task(self.meter.roll_up_forever())
             tasks.create_task(self.alarms.watch_forever())
             tasks.create_task(self.scaler.watch_forever())
+            tasks.create_task(self.shadows.flush_forever(self._living))
+            tasks.create_task(self.experiments.watch_forever())
 
     def routed(self, replica_id: str) -> bool:
         """Whether the edge may still send requests to this replica."""
         table = self.table
         return table is None or any(s.id == replica_id for backend in table.backends for s in backend.servers)
+
+    def _living(self) -> set[str] | None:
+        """Ids of the replicas that are there; None until all of them were heard."""
+        return {beat.replica_id for beat in self.registry.beats()} if self.registry.settled else None
 
     def has_route(self, endpoint: str, account: str = "") -> bool:
         table, key = self.table, (account, endpoint)
@@ -120,6 +135,7 @@ class Controller:
     async def _publish(self) -> None:
         async with self._publishing:
             accounts, resources = await asyncio.to_thread(living, self.store, KIND)
+            await asyncio.to_thread(self.shadows.look, resources)
             # Where nobody is asked, all are the own account.
             tenants = accounts[1:] if self.settings.authenticates else ()
             table = route_table(
@@ -235,6 +251,7 @@ class Controller:
             case Forget():
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(store.remove, resource)
+                    await asyncio.to_thread(reports.forget, store, endpoint=resource.name)
                 key = (account, resource.name)
                 self._tried = {name: t for name, t in self._tried.items() if (name.account, name.endpoint) != key}
 

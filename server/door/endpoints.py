@@ -19,6 +19,7 @@ from server.door.body import CONTROL_BYTES, whole
 from server.door.control_client import ControlClient, of_account
 from server.door.keeper import Doorkeeper, caller_of, seen_by, tenant_of
 from server.errors import BadRequest
+from server.shadow import reports
 from server.spec import EndpointSpec
 from server.store.quotas import Defaults
 from server.store.store import Resource, Store
@@ -49,6 +50,7 @@ class EndpointsApi:
         return [
             self._route("GET", "/hearth/endpoints", self.list),
             self._route("GET", "/hearth/endpoints/{name}", self.describe),
+            self._route("GET", "/hearth/endpoints/{name}/shadow", self.shadow),
             self._route("PUT", "/hearth/endpoints/{name}", self.deploy, "DeployEndpoint"),
             self._route("DELETE", "/hearth/endpoints/{name}", self.delete, "DeleteEndpoint"),
             self._route("GET", "/hearth/state", self.state),
@@ -67,6 +69,15 @@ class EndpointsApi:
         found = await asyncio.to_thread(endpoints.describe, seen_by(request, self._store), request.path_params["name"])
         return JSONResponse(shown(found))
 
+    async def shadow(self, request: Request) -> Response:
+        """How the answers of its shadow variants compare with production's, experiments that are over included."""
+        name = request.path_params["name"]
+        store = seen_by(request, self._store)
+        found = await asyncio.to_thread(reports.found, store, name)
+        if not found:
+            await asyncio.to_thread(endpoints.describe, store, name)
+        return JSONResponse({"endpoint": name, "reports": found})
+
     async def deploy(self, request: Request) -> Response:
         """The body is an endpoint's document without its name (`variants`), or one variant's."""
         request.state.document = body = parse_object(await whole(request, CONTROL_BYTES), MAX_DEPTH)
@@ -78,7 +89,7 @@ class EndpointsApi:
             problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'document'}: {p['msg']}" for p in found)
             raise BadRequest(problems, field=str(next(reversed(found[0]["loc"]), "variants"))) from None
         if tenant_of(caller_of(request), self._store.account):
-            for each in (part for variant in spec.variants for part in (variant.containers or (variant,))):
+            for each in (part for variant in spec.fleet for part in (variant.containers or (variant,))):
                 check_remote(each.model)  # this machine's files are the own account's
         store = seen_by(request, self._store)
         return JSONResponse(shown(await asyncio.to_thread(endpoints.deploy, store, spec, self._quotas)), 202)

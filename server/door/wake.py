@@ -13,6 +13,7 @@ from starlette.datastructures import Headers as HeaderView
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from server.dialects.call import TARGET_VARIANT
 from server.dialects.documents import parse_object
 from server.dialects.errors import endpoint_not_found
 from server.door.body import whole
@@ -73,6 +74,7 @@ class Waker:
             if found is None:
                 raise endpoint_not_found(name, account)
             self._hold(held)
+            _check_target(scope, found.spec)
             answer = await self._unless_gone(receive, self._answer(request, found, body))
         except HearthError as error:
             await refusal(error, scope["path"], _request_id(scope))(scope, receive, send)
@@ -191,6 +193,14 @@ def _forwardable(request: Request, where: str, body: bytes) -> Forwardable:
     return Forwardable(
         where, request.method, f"{target}?{query}" if query else target, scope["headers"], body
     )
+
+
+def _check_target(scope: Scope, spec: EndpointSpec) -> None:
+    """Raises BadRequest for a variant that takes no requests, be it that there is none or that it is a shadow."""
+    named = HeaderView(scope=scope).get(TARGET_VARIANT.decode())
+    sides = (spec, spec.pending.spec) if spec.pending else (spec,)
+    if named is not None and not any(variant.name == named for side in sides for variant in side.variants):
+        raise BadRequest(f"Variant {named} was not found for endpoint {spec.name}.", field="TargetVariant")
 
 
 def _request_id(scope: Scope) -> str:

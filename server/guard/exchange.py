@@ -9,7 +9,9 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
+from server.guard.shadowing import Kept
 from server.identity.principal import Principal
+from server.shadow.seal import Sealed
 
 WATCH_AFTER_S = 0.2
 """A request this old gets a task that watches for its client leaving; younger ones do not pay for it."""
@@ -40,6 +42,10 @@ class Exchange:
         """Who was let in; None: nobody was asked, or the request was refused."""
         self.extra: list[tuple[bytes, bytes]] = []
         """Headers that its answer has besides."""
+        self.sealed: Sealed | None = None
+        """Set for a copy that a production replica made: no client's request, and none of its quotas."""
+        self.kept: Kept | None = None
+        """Set where the request is to be copied to a shadow variant."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -116,6 +122,8 @@ class Exchange:
                 self.first_byte_at = time.perf_counter()
             self.bytes_out += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
+        if self.kept is not None:
+            self.kept.note(message)
         await self._send(message)
 
     def _end(self, cut: Cut) -> None:

@@ -30,7 +30,11 @@ from server.guard.gate import Gate
 from server.guard.limits import check_document, check_model
 from server.guard.metrics import Finished, Metrics
 from server.guard.rates import OverRate, Rates
+from server.guard.shadowing import sampled as kept
+from server.guard.shadowing import sealed
 from server.guard.turns import Turns
+from server.shadow.copies import Copying
+from server.shadow.seal import Seal
 from server.spec import Limits
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -47,11 +51,12 @@ class Guard:
     def __init__(
         self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, gate: Gate | None = None,
         *, opaque: bool = False, sampled: Sampled | None = None, capacity: int | None = None,
-        rates: Rates | None = None,
+        rates: Rates | None = None, copying: Copying | None = None, seal: Seal | None = None,
     ) -> None:  # fmt: skip
         """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `gate` None:
         nobody is asked who they are. `sampled` takes the calls that the audit log is to have. `capacity`: see
-        `Engines.capacity`. `rates`: what the account may have; None: all it likes."""
+        `Engines.capacity`. `rates`: what the account may have; None: all it likes. `copying` takes the requests for a
+        shadow variant; copies that reach this replica are known by `seal`."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
@@ -64,6 +69,8 @@ class Guard:
         self._sampled = sampled
         self._rates = rates
         self._turns = None if capacity is None else Turns(capacity, limits, metrics, gate)
+        self._copying = copying
+        self._seal = seal
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
 
@@ -120,6 +127,7 @@ class Guard:
         try:
             exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
             exchange.hand_on(body)
+            exchange.kept = kept(self._copying, exchange, body)
             await self._app(exchange.scope, exchange.receive, exchange.send)
         finally:
             if turns is not None and turn is not None:
@@ -140,18 +148,22 @@ class Guard:
         exchange.allow(limits.body_timeout_s, Cut.BODY_TIMEOUT)
         reason = "identity"
         try:
-            claim = None if self._gate is None else self._gate.claim(scope)
+            exchange.sealed = sealed(self._seal, exchange, self._identity.variant)
+            claim = None if self._gate is None or exchange.sealed is not None else self._gate.claim(scope)
             reason = "body"
             body = await read_body(exchange.receive, limits.max_body_bytes)
             reason = "identity"
+            if exchange.sealed is not None:
+                exchange.sealed.check(body)
             if self._gate is not None and claim is not None:
                 exchange.caller = self._gate.admit(claim, route, scope, body)
-            if self._rates is not None and scope["method"] == "POST":
+            if self._rates is not None and exchange.sealed is None and scope["method"] == "POST":
                 self._meter(self._rates, exchange)
         except OverRate as error:
             await self._refuse(exchange, error, f"{error.rate} quota")
             return None
         except HearthError as error:
+            exchange.sealed = None  # whoever is refused here is counted as a caller
             await self._refuse(exchange, error, reason)
             return None
         try:
@@ -239,8 +251,10 @@ class Guard:
             **({"ended": exchange.cut.value} if exchange.cut else {"ended": Cut.LEFT.value} if left else {}),
         )
 
-        if self._sampled is not None and self._sampled.draws():
+        if exchange.sealed is None and self._sampled is not None and self._sampled.draws():
             self._sampled.add(_data_call(exchange, total))
+        if self._copying is not None and exchange.kept is not None and exchange.complete and exchange.cut is None:
+            self._copying.offer(exchange.kept.copy(exchange, model, self.in_flight))
 
 
 def _data_call(exchange: Exchange, total_s: float) -> DataCall:

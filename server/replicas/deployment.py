@@ -34,6 +34,9 @@ from server.replicas.output import keep_open, redirect
 from server.replicas.plan import Plan
 from server.replicas.scaling import IN_FLIGHT
 from server.replicas.vllm_plugin import REPLICA
+from server.shadow.charged import Charged
+from server.shadow.copier import Copier
+from server.shadow.seal import Seal
 
 log = structlog.get_logger(__name__)
 
@@ -75,8 +78,14 @@ class Replica:
         )
         self.gate = Gate(Authority(), Judge(), self.identity)
         self.sampled = Sampled(plan.home.audit_data_share)
-        self.rates = Rates(lambda: self.runtime.used() if self.runtime else 0)
-        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled, self.gate, self.rates)
+        self.charged = Charged(lambda: self.runtime.used() if self.runtime else 0)
+        self.rates = Rates(self.charged)
+        self.seal = Seal(plan.home.token, plan.endpoint, plan.home.account)
+        self.copier = Copier(self.seal, plan.endpoint, nodes=plan.home.nodes)
+        self.heart = Heart(
+            plan.home, self._beat, self.metrics.periods, self.sampled, self.gate, self.copier, self.rates,
+            self.charged,
+        )  # fmt: skip
         try:
             await self._start()
         except BaseException as error:
@@ -94,7 +103,7 @@ class Replica:
         opaque = runtime.engines.payload is not None
         self.guard = Guard(
             app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
-            capacity=runtime.engines.capacity, rates=self.rates,
+            capacity=runtime.engines.capacity, rates=self.rates, copying=self.copier, seal=self.seal,
         )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
@@ -146,6 +155,7 @@ class Replica:
 
         if self.watching is not None:
             self.watching.cancel()
+        await self.copier.stop()
         await self.heart.say(last=True)
         await self.heart.stop()
         await self.listener.stop(cleanup)

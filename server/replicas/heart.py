@@ -17,6 +17,9 @@ from server.identity.snapshot import Snapshot
 from server.metrics.periods import Periods
 from server.nodes import calling
 from server.replicas.plan import Home
+from server.shadow.charged import Charged
+from server.shadow.copier import Copier
+from server.shadow.copies import Target
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +28,8 @@ SNAPSHOT_TIMEOUT_S = 10.0
 
 
 class Heart:
-    """Posts `read()` to the controller, with what was measured since and the calls that the audit log is to have. A
-    controller that does not answer is tried again at the next beat."""
+    """Posts `read()` to the controller, with what was measured since, the calls that the audit log is to have and what
+    was found out about shadow variants. A controller that does not answer is tried again at the next beat."""
 
     def __init__(
         self,
@@ -35,14 +38,18 @@ class Heart:
         periods: Periods,
         sampled: Sampled,
         gate: Gate,
+        copier: Copier,
         rates: Rates | None = None,
+        charged: Charged | None = None,
     ) -> None:
         self._home = home
         self._read = read
         self._gate = gate
         self._rates = rates or Rates()
+        self._charged = charged
         self._periods = periods
         self._sampled = sampled
+        self._copier = copier
         self._wanted = asyncio.Event()
         self._saying = asyncio.Lock()
         """One beat at a time: their answers must come in their order."""
@@ -70,12 +77,14 @@ class Heart:
     async def _say(self, last: bool) -> bool:
         periods = self._periods.closed(all_of_them=last)
         calls, dropped = self._sampled.take(all_of_them=last)
+        shadow = self._copier.message()
         message = {
             "beat": self._read().to_wire(),
             "periods": periods,
             "calls": {"sampled": [each.to_wire() for each in calls], "dropped": dropped},
             "keys_used": self._gate.authority.take_used(),
             "rates": self._rates.report(self._home.account).to_wire(),
+            "shadow": shadow,
         }
         try:
             reply = await self._client.post("/beats", json=message)
@@ -86,6 +95,10 @@ class Heart:
                 raise
             log.warning("beat not delivered", error=str(error) or type(error).__name__)
             return True
+        self._copier.delivered(shadow)
+        self._copier.aim(None if answer["shadow"] is None else Target.from_wire(answer["shadow"]))
+        if self._charged is not None:
+            self._charged.shadow(answer["is_shadow"])
         await self._learn(answer["identities"])
         self._rates.learn(answer["rates"])
         if answer["kept"]:

@@ -26,6 +26,7 @@ from server.controller.audit import Auditor
 from server.controller.identities import Identities
 from server.controller.rates import Rates
 from server.controller.registry import Heard
+from server.controller.shadows import Shadows
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
@@ -35,6 +36,8 @@ from server.identity.judge import Judge
 from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
+from server.shadow.copier import Copier
+from server.shadow.seal import Seal
 from server.spec import Limits
 from server.store.quotas import Defaults
 from server.store.store import Store
@@ -57,6 +60,7 @@ class Routed:
         self.heard: list[Beat] = []
         self.registry = self
         self.meter = self
+        self.shadows = Shadows(None, None, "")  # type: ignore[arg-type]  # nothing is compared here
 
     def hear(self, beat: Beat) -> None:
         self.heard.append(beat)
@@ -73,6 +77,10 @@ class Routed:
 
 def open_gate() -> Gate:
     return Gate(Authority(), Judge(), Identity("chat", "main", "r1"))
+
+
+def copier() -> Copier:
+    return Copier(Seal("token", "chat"), "chat")
 
 
 def home_at(url: str) -> Home:
@@ -99,7 +107,7 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
     bound = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     home = home_at(f"http://127.0.0.1:{bound.getsockname()[1]}")
-    heart = Heart(home, lambda: BEAT, metrics.periods, sampled, open_gate())
+    heart = Heart(home, lambda: BEAT, metrics.periods, sampled, open_gate(), copier())
     await heart.say(last=True)
     await heart.stop()
     server.should_exit = True
@@ -125,7 +133,8 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
 async def test_a_controller_that_does_not_answer_gets_them_later() -> None:
     sampled = Sampled(1.0)
     sampled.add(CALL)
-    heart = Heart(home_at("http://127.0.0.1:9"), lambda: BEAT, Metrics("chat", "main").periods, sampled, open_gate())
+    periods = Metrics("chat", "main").periods
+    heart = Heart(home_at("http://127.0.0.1:9"), lambda: BEAT, periods, sampled, open_gate(), copier())
     await heart.say()
     await heart.stop()
     assert sampled.take() == ([CALL], 0)

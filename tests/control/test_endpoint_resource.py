@@ -250,7 +250,6 @@ def test_managed_scaling_is_a_range(sagemaker: Any, store: Store) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"ShadowProductionVariants": [{**VARIANT, "VariantName": "s"}]}, "shadow"),
         ({"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/k"}}}, "asynchronous"),
         (
             {"DataCaptureConfig": {

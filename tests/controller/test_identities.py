@@ -33,6 +33,8 @@ from server.metrics.periods import Periods
 from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
+from server.shadow.copier import Copier
+from server.shadow.seal import Seal
 from server.store import quotas
 from server.store.migrate import migrate
 from server.store.quotas import Defaults
@@ -73,7 +75,8 @@ class Running:
 
     def heart(self, name: str = "r", rates: replica.Rates | None = None) -> Heart:
         beat = Beat(name, "e", "v", "1", "127.0.0.1", 1, 1, "loading")
-        return Heart(self.home, lambda: beat, Periods(), Sampled(0.0), self.gate, rates)
+        copier = Copier(Seal(TOKEN, "e"), "e")
+        return Heart(self.home, lambda: beat, Periods(), Sampled(0.0), self.gate, copier, rates)
 
     def key(self) -> str:
         """A new user's access key."""
