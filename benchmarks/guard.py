@@ -28,10 +28,12 @@ from benchmarks.processes import exit_on_sigterm
 from benchmarks.results import PAGE, circumstances, replace_section
 from benchmarks.signing import Signer
 from benchmarks.sigv4 import KEYS, bearer_token
+from server.beat import Grant
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
+from server.guard.rates import Rates
 from server.identity.authority import Authority
 from server.identity.judge import Judge
 from server.identity.keys import digest
@@ -127,15 +129,34 @@ async def _body() -> Message:
     return {"type": "http.request", "body": BODY, "more_body": False}
 
 
+def _open(metrics: Metrics, **more: Any) -> Guard:
+    """A guard that asks nobody."""
+    return Guard(nothing, IDENTITY, Limits(), metrics, opaque=True, **more)
+
+
+def ample() -> Rates:
+    """Rates with limits that nobody comes near."""
+    rates = Rates()
+    grant = Grant(1e9, 1e9).to_wire()
+    rates.learn({"requests": grant, "tokens": grant})
+    return rates
+
+
 async def measure(say: Callable[[str], None]) -> None:
     metrics = Metrics(IDENTITY.endpoint, IDENTITY.variant)
     off = Guard(nothing, IDENTITY, Limits(), metrics, opaque=True)
     on = Guard(nothing, IDENTITY, Limits(), metrics, gate(), opaque=True)
-    say(f"{'':26} {'on, us':>8} {'off, us':>8} {'cost, us':>9} {'requests/s on':>14} {'off':>7}")
-    for name, headers in requests().items():
-        rounds = [(await seconds(on, headers), await seconds(off, headers)) for _ in range(ROUNDS)]
+    arms = [(name, on, headers) for name, headers in requests().items()]
+    plain_headers = {"host": "replica", "content-type": "application/json"}
+    arms += [
+        ("a turn, the engine not full", _open(metrics, capacity=64), plain_headers),
+        ("rates", _open(metrics, rates=ample()), plain_headers),
+    ]
+    say(f"{'':28} {'on, us':>8} {'off, us':>8} {'cost, us':>9} {'requests/s on':>14} {'off':>7}")
+    for name, guard, headers in arms:
+        rounds = [(await seconds(guard, headers), await seconds(off, headers)) for _ in range(ROUNDS)]
         asked, plain = (min(each) / CALLS * 1e6 for each in zip(*rounds, strict=True))
-        say(f"{name:26} {asked:8.1f} {plain:8.1f} {asked - plain:9.1f} {1e6 / asked:14.0f} {1e6 / plain:7.0f}")
+        say(f"{name:28} {asked:8.1f} {plain:8.1f} {asked - plain:9.1f} {1e6 / asked:14.0f} {1e6 / plain:7.0f}")
 
 
 def main(

@@ -35,7 +35,6 @@ class _Flow(Generic[Item]):
     def head(self) -> Entry[Item]:
         return next(iter(self.waiting.values()))
 
-    @property
     def missing(self) -> int:
         """Turns until it can pay for its first entry; 0: it can."""
         return max(0, -(-(self.head.cost - self.deficit) // QUANTUM))
@@ -76,13 +75,13 @@ class FairQueue(Generic[Item]):
             if not flow.in_turn:
                 flow.in_turn = True
                 flow.deficit += QUANTUM
-            if not flow.missing:
+            if not flow.missing():
                 break
             self._end_turn(flow)
         entry = flow.head
         flow.deficit -= entry.cost
         self.remove(entry)
-        if flow.waiting and flow.missing:
+        if flow.waiting and flow.missing():
             self._end_turn(flow)
         return entry
 
@@ -111,9 +110,9 @@ class FairQueue(Generic[Item]):
     def _skip_idle_rounds(self) -> None:
         """Gives at once what rounds would give in which nobody could pay for anything."""
         first = next(iter(self._flows.values()))
-        if first.missing <= (0 if first.in_turn else 1):
+        if first.missing() <= (0 if first.in_turn else 1):
             return
-        idle = min(flow.missing for flow in self._flows.values()) - 1
+        idle = min(flow.missing() for flow in self._flows.values()) - 1
         if idle > 0:
             for flow in self._flows.values():
                 flow.deficit += idle * QUANTUM

@@ -123,8 +123,10 @@ class Guard:
     async def _run(self, exchange: Exchange, body: bytes) -> None:
         """Has the application answer, once it is the request's turn."""
         turns = self._turns
-        turn = None if turns is None else await turns.take(exchange, body, over=self._full(1))
+        turn = None if turns is None else turns.take(exchange, body, over=self.in_flight > self._limits.max_in_flight)
         try:
+            if turns is not None and turn is not None and turn.admitted is not None:
+                await turns.wait(turn, exchange)
             exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
             exchange.hand_on(body)
             exchange.kept = kept(self._copying, exchange, body)
@@ -138,9 +140,9 @@ class Guard:
         over = self.in_flight - self._limits.max_in_flight
         return self._turns is not None and self._turns.may_displace(scope, over)
 
-    def _full(self, counted: int = 0) -> bool:
-        """Whether every place is taken; `counted`: of those in flight, this request is one."""
-        return self.in_flight - counted >= self._limits.max_in_flight
+    def _full(self) -> bool:
+        """Whether every place is taken."""
+        return self.in_flight >= self._limits.max_in_flight
 
     async def _admit(self, exchange: Exchange) -> bytes | None:
         """The body, checked; None when the request was refused."""

@@ -36,9 +36,9 @@ class Turns:
         self._most_over = max(1, limits.max_in_flight // OVER)
         metrics.watch_queue(lambda: float(self.admission.waiting))
 
-    async def take(self, exchange: Exchange, body: bytes, *, over: bool) -> Turn | None:
-        """Returns when the request may go to the engine; the turn is given back with `leave`. None: it needs none.
-        `over`: all places are taken. Raises Throttled when none is due to it, or its own is to another principal."""
+    def take(self, exchange: Exchange, body: bytes, *, over: bool) -> Turn | None:
+        """The request's turn, which may be to `wait` for and is to be given back (`Admission.leave`). None: it needs
+        none. `over`: all places were taken. Raises Throttled when none is due to it."""
         if not occupies(exchange.route, exchange.scope):
             return None
         principal = principal_of(exchange.caller)
@@ -46,21 +46,17 @@ class Turns:
             self._metrics.refused("busy")
             raise Throttled(f"{self._limits.max_in_flight} requests are in flight, as many as this replica takes")
         answers = weight.answers(exchange.scope)
-        turn = self.admission.enter(principal, answers, weight.cost(answers, body))
-        if turn.admitted is not None:
-            await self._wait(turn, exchange)
-        return turn
+        return self.admission.enter(principal, answers, weight.cost(answers, body))
 
-    async def _wait(self, turn: Turn, exchange: Exchange) -> None:
+    async def wait(self, turn: Turn, exchange: Exchange) -> None:
+        """Returns when the turn has come. Raises Throttled when its place was due to another principal."""
         begun = time.perf_counter()
         exchange.allow(self._limits.queue_timeout_s, Cut.QUEUE_TIMEOUT)
         exchange.watch()
         try:
             await self.admission.wait(turn)
-        except BaseException as error:
-            self.admission.leave(turn)
-            if isinstance(error, Throttled):
-                self._metrics.refused("displaced")
+        except Throttled:
+            self._metrics.refused("displaced")
             raise
         self._metrics.had_waited(time.perf_counter() - begun)
 

@@ -42,7 +42,7 @@ class QueueHistory(RuleBasedStateMachine):
             self.number += 1
             self.waiting[name].append(self.queue.add(name, cost, self.number))
 
-    @precondition(lambda self: len(self.queue))
+    @precondition(lambda self: bool(len(self.queue)))
     @rule()
     def pop(self) -> None:
         entry = self.queue.pop()
@@ -52,7 +52,7 @@ class QueueHistory(RuleBasedStateMachine):
         if not self.waiting[entry.principal]:
             self._anew()
 
-    @precondition(lambda self: len(self.queue))
+    @precondition(lambda self: bool(len(self.queue)))
     @rule(data=st.data())
     def leave(self, data: Any) -> None:
         name = data.draw(st.sampled_from([name for name in NAMES if self.waiting[name]]))
