@@ -36,6 +36,8 @@ class Arm(ABC):
 
     label: str
     grace_s: float = 20.0
+    api_key: str | None = None
+    """What clients must show."""
 
     def __init__(self, setup: Setup, python: Path = Path(sys.executable)) -> None:
         self.setup = setup
@@ -77,9 +79,10 @@ class Arm(ABC):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         body = {"model": self.setup.name, "prompt": "def ", "max_tokens": 1, "temperature": 0}
         try:
-            connection.request(
-                "POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"}
-            )
+            headers = {"Content-Type": "application/json"}
+            if self.api_key is not None:
+                headers["Authorization"] = f"Bearer {self.api_key}"
+            connection.request("POST", "/v1/completions", json.dumps(body), headers)
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
@@ -179,6 +182,16 @@ class HearthArm(Arm):
             "limits": {"max_in_flight": self.max_in_flight},
         }
         return {"endpoints": {self.setup.name: {"variants": [variant]}}}
+
+
+class GuardedArm(HearthArm):
+    """The same with every caller asked who it is, and every call in the audit log."""
+
+    label = "guarded"
+    api_key = "benchmark-" + "k" * 16
+
+    def document(self) -> dict[str, object]:
+        return {**super().document(), "auth": "required", "api_key": self.api_key, "audit_data_share": 1.0}
 
 
 ARMS: Mapping[str, type[Arm]] = {arm.label: arm for arm in (HearthArm, VllmArm, RayArm)}

@@ -1,9 +1,12 @@
-"""What it costs a replica to ask who calls and whether they may: `python -m benchmarks.guard`.
+"""What it costs a replica to ask who calls and whether they may: `python -m benchmarks.guard [--engine]`.
 
 The guard around an application that answers nothing, in one process on one thread: with everything on, and with
 nobody asked. Both take turns in rounds; the figures are CPU time of the best rounds, which other work on the machine
 disturbed least. `requests/s` is thus the guard's own ceiling, beside which every model is slow: with a request of a
 millisecond, 50 us more are 0.95.
+
+`--engine` instead measures requests/s of a whole Hearth with a language model: everything on (callers asked, their
+policies judged, every call in the audit log) beside everything off, in turns.
 """
 
 from __future__ import annotations
@@ -13,18 +16,24 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
+import typer
 from botocore.credentials import Credentials
 from starlette.types import Message, Receive, Scope, Send
 
+from benchmarks import guard_engine
+from benchmarks.processes import exit_on_sigterm
+from benchmarks.results import PAGE, circumstances, replace_section
 from benchmarks.signing import Signer
 from benchmarks.sigv4 import KEYS, bearer_token
+from server.beat import Grant
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
+from server.guard.rates import Rates
 from server.identity.authority import Authority
 from server.identity.judge import Judge
 from server.identity.keys import digest
@@ -120,17 +129,53 @@ async def _body() -> Message:
     return {"type": "http.request", "body": BODY, "more_body": False}
 
 
+def _open(metrics: Metrics, **more: Any) -> Guard:
+    """A guard that asks nobody."""
+    return Guard(nothing, IDENTITY, Limits(), metrics, opaque=True, **more)
+
+
+def ample() -> Rates:
+    """Rates with limits that nobody comes near."""
+    rates = Rates()
+    grant = Grant(1e9, 1e9).to_wire()
+    rates.learn({"requests": grant, "tokens": grant})
+    return rates
+
+
 async def measure(say: Callable[[str], None]) -> None:
     metrics = Metrics(IDENTITY.endpoint, IDENTITY.variant)
     off = Guard(nothing, IDENTITY, Limits(), metrics, opaque=True)
     on = Guard(nothing, IDENTITY, Limits(), metrics, gate(), opaque=True)
-    say(f"{'':26} {'on, us':>8} {'off, us':>8} {'cost, us':>9} {'requests/s on':>14} {'off':>7}")
-    for name, headers in requests().items():
-        rounds = [(await seconds(on, headers), await seconds(off, headers)) for _ in range(ROUNDS)]
+    arms = [(name, on, headers) for name, headers in requests().items()]
+    plain_headers = {"host": "replica", "content-type": "application/json"}
+    arms += [
+        ("a turn, the engine not full", _open(metrics, capacity=64), plain_headers),
+        ("rates", _open(metrics, rates=ample()), plain_headers),
+    ]
+    say(f"{'':28} {'on, us':>8} {'off, us':>8} {'cost, us':>9} {'requests/s on':>14} {'off':>7}")
+    for name, guard, headers in arms:
+        rounds = [(await seconds(guard, headers), await seconds(off, headers)) for _ in range(ROUNDS)]
         asked, plain = (min(each) / CALLS * 1e6 for each in zip(*rounds, strict=True))
-        say(f"{name:26} {asked:8.1f} {plain:8.1f} {asked - plain:9.1f} {1e6 / asked:14.0f} {1e6 / plain:7.0f}")
+        say(f"{name:28} {asked:8.1f} {plain:8.1f} {asked - plain:9.1f} {1e6 / asked:14.0f} {1e6 / plain:7.0f}")
+
+
+def main(
+    engine: Annotated[bool, typer.Option(help="A whole Hearth with a language model, on and off.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="With --engine.")] = 7,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each measurement, with --engine.")] = 5.0,
+    write: Annotated[bool, typer.Option(help="Update results.md, with --engine.")] = True,
+) -> None:
+    """Measure what asking costs."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    if not engine:
+        asyncio.run(measure(print))
+        return
+    exit_on_sigterm()
+    text = "\n".join([*circumstances(), "", *guard_engine.measure(rounds, seconds)])
+    print(text)
+    if write:
+        replace_section(PAGE, "Guard: everything on beside everything off", text)
 
 
 if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    asyncio.run(measure(print))
+    typer.run(main)

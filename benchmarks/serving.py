@@ -63,7 +63,7 @@ LOADS = (
 
 
 def target(arm: Arm, *, stream: bool) -> Target:
-    return Target(arm.url, arm.setup.name, stream=stream, timeout_s=120)
+    return Target(arm.url, arm.setup.name, stream=stream, timeout_s=120, api_key=arm.api_key)
 
 
 def measure(arm: Arm, load: Load, seconds: float, prompts: Sequence[str]) -> dict[str, float]:

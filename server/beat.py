@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ class Beat:
     requests_total: int = 0
     tokens_total: int = 0
     started_at: float = 0.0
+    account: str = ""
+    """Whose endpoint it is; empty: this Hearth's own."""
 
     def to_wire(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,4 +44,52 @@ class Beat:
     @classmethod
     def from_wire(cls, message: dict[str, Any]) -> Beat:
         """Raises TypeError when a field is missing or unknown."""
+        return cls(**message)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a replica says of one of its account's rates: the share it goes by (None: no limit), and how much a second
+    it was asked for."""
+
+    held: float | None
+    wanted: float
+
+    @classmethod
+    def from_wire(cls, message: dict[str, Any]) -> Usage:
+        """Raises TypeError."""
+        return cls(**message)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What goes with a beat about rates, by name. `number` rises with each: an old one that is late says nothing."""
+
+    account: str
+    number: int
+    usages: Mapping[str, Usage]
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, message: Mapping[str, Any]) -> Report:
+        """Raises TypeError or KeyError."""
+        usages = {name: Usage.from_wire(usage) for name, usage in message["usages"].items()}
+        return cls(message["account"], message["number"], usages)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer: the account's limit in its own unit, and the replica's share in a second."""
+
+    limit: float
+    share: float
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, message: dict[str, Any]) -> Grant:
+        """Raises TypeError."""
         return cls(**message)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from server.edge.routes import EdgeConfig
 from server.edge.tls import Certificate
+from server.nodes import NodeFiles, NodeIdentity, scheme
 from server.settings import Settings, read_secret
 from server.spec import Frozen
 
@@ -31,7 +32,13 @@ class Launch:
 
     @property
     def control_url(self) -> str:
-        return f"http://{self.settings.replica_host}:{self.control_port}"
+        host = self.settings.replica_host
+        return f"{scheme(self.nodes)}://{f'[{host}]' if ':' in host else host}:{self.control_port}"
+
+    @property
+    def nodes(self) -> NodeIdentity | None:
+        """What processes of this Hearth show each other; None where they talk plainly."""
+        return node_files(self.settings).read() if self.settings.nodes_secure else None
 
     @property
     def token(self) -> str:
@@ -55,6 +62,10 @@ class Launch:
         return cls(wire.settings, wire.control_port, wire.ray_address)
 
 
+def node_files(settings: Settings) -> NodeFiles:
+    return NodeFiles(settings.tls_dir / "nodes")
+
+
 def edge_config(settings: Settings) -> EdgeConfig:
     """Where the edge binds and keeps its sockets."""
     run = settings.run_dir
@@ -65,4 +76,5 @@ def edge_config(settings: Settings) -> EdgeConfig:
         door_socket=run / "door.sock",
         certificate=Certificate.of(settings).bundle if settings.secure else None,
         client_authority=settings.tls_client_ca,
+        nodes=node_files(settings) if settings.nodes_secure else None,
     )

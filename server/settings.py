@@ -25,6 +25,11 @@ PATHS = ("state_dir", "objects_dir", "master_key_file", "tls_certificate", "tls_
 """Settings that are made absolute."""
 
 
+def part(base: Path, account: str, own: str) -> Path:
+    """An account's part of one of Hearth's folders; all but the others' parts is its `own` account's."""
+    return base if account in ("", own) else base / "accounts" / account
+
+
 class SettingsError(Exception):
     """A setting that cannot be used; the text names file, line and field."""
 
@@ -44,7 +49,9 @@ class Settings(Frozen):
     ray_cpus: int | None = Field(None, ge=1)
     """CPUs that our own Ray declares; None: four for each core, at least 16, so that endpoints may share cores."""
     replica_host: str = "127.0.0.1"
-    """Address replicas bind and the edge reaches them at."""
+    """This machine's address for replicas; beyond loopback, each of them binds its own node's, as Ray knows it."""
+    node_tls: bool | None = None
+    """Edge, door, controller and replicas talk TLS among themselves; None: where `replica_host` is not loopback."""
     control_port: int | None = Field(None, ge=1, le=65535)
     """Port of the controller's own listener (beats, wake-ups); None: any free one."""
     objects_dir: Path | None = None
@@ -98,6 +105,16 @@ class Settings(Frozen):
     account: str = Field(DEFAULT_ACCOUNT, pattern=r"^\d{12}$")
     reserve_instances: bool = False
     """Reserve for each replica what its `ml.*` instance type has on AWS, rather than one CPU and the cards here."""
+    quota_endpoints: int | None = Field(None, ge=0)
+    """Endpoints of an account that has no quota of its own; None, here and below: as many as it likes."""
+    quota_instances: int | None = Field(None, ge=0)
+    """Replicas that its endpoints together may come to have."""
+    quota_requests_per_second: float | None = Field(None, ge=0)
+    """Requests to its endpoints."""
+    quota_tokens_per_minute: int | None = Field(None, ge=0)
+    """Tokens that its endpoints read and write."""
+    quota_storage_mb: float | None = Field(None, ge=0)
+    """Megabytes (1,000,000 bytes) of its objects, and of the parts of uploads that are not complete."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """Endpoints declared in the file; created or updated at every start."""
 
@@ -115,6 +132,13 @@ class Settings(Frozen):
             raise ValueError("tls_client_ca needs tls or tls_certificate")
         return self
 
+    @field_validator("replica_host")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        if value in ("0.0.0.0", "::"):
+            raise ValueError("must be the one address of this machine that its Ray nodes reach it at")
+        return value
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -131,6 +155,16 @@ class Settings(Frozen):
     def secure(self) -> bool:
         """Whether the edge answers HTTPS."""
         return self.tls or self.tls_certificate is not None
+
+    @property
+    def spreads(self) -> bool:
+        """Whether replicas may be on other machines."""
+        return self.replica_host not in LOOPBACK
+
+    @property
+    def nodes_secure(self) -> bool:
+        """Whether the processes of this Hearth talk TLS among themselves."""
+        return self.spreads if self.node_tls is None else self.node_tls
 
     @property
     def tls_dir(self) -> Path:

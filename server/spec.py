@@ -61,6 +61,8 @@ class Limits(Frozen):
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1)
     body_timeout_s: float = Field(30.0, gt=0)
     """Time a client has to finish sending a body."""
+    queue_timeout_s: float = Field(60.0, gt=0)
+    """Time a request waits for its turn while the engine is full; after that it is answered 429."""
     request_timeout_s: float = Field(600.0, gt=0)
     """Time one answer may take, streams included."""
     max_choices: int = Field(16, ge=1)
@@ -178,6 +180,9 @@ class EndpointSpec(Frozen):
 
     name: Name
     variants: tuple[VariantSpec, ...] = Field(min_length=1, max_length=10)
+    shadows: tuple[VariantSpec, ...] = Field((), max_length=1)
+    """Variants that no client reaches: of each request of the production variant a part, their `weight` over its own,
+    is copied to them."""
     problem: str | None = None
     """Why it cannot be run as asked; the controller then starts nothing and reports Failed with these words."""
     sagemaker: dict[str, JsonValue] = Field(default_factory=dict)
@@ -187,9 +192,16 @@ class EndpointSpec(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> EndpointSpec:
-        names = [variant.name for variant in self.variants]
+        names = [variant.name for variant in self.fleet]
         if len(set(names)) != len(names):
             raise ValueError(f"variant names must differ, got {', '.join(names)}")
+        if self.shadows and len(self.variants) > 1:
+            raise ValueError(f"a shadow variant needs exactly one production variant, got {len(self.variants)}")
         if sum(variant.weight for variant in self.variants) <= 0:
             raise ValueError("at least one variant needs a weight above 0")
         return self
+
+    @property
+    def fleet(self) -> tuple[VariantSpec, ...]:
+        """All that has replicas: the variants that answer clients, and their shadows."""
+        return (*self.variants, *self.shadows)

@@ -7,25 +7,19 @@ takes an empty PostgreSQL database in place of SQLite. The status is 1 when anyt
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 
 from benchmarks.crash.rounds import Outcome, Plan, run
+from benchmarks.crash.running import started
 from benchmarks.crash.sequence import upload
-from benchmarks.crash.site import Site
-from benchmarks.processes import Server, exit_on_sigterm, free_port
+from benchmarks.processes import exit_on_sigterm
 from benchmarks.results import PAGE, circumstances, replace_section
-
-START_S = 180.0
 
 
 def main(
@@ -41,7 +35,7 @@ def main(
     """Kill, and check that nothing acknowledged is lost."""
     exit_on_sigterm()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hc-") as folder, started(Path(folder), database, logs) as site:
+    with tempfile.TemporaryDirectory(prefix="hc-") as folder, started(Path(folder), database, logs) as (site, _):
         upload(site.url)
         outcome = run(site, Plan(sequences, seed, width, serving, faults), lambda text: print(text, flush=True))
     lines = [
@@ -76,38 +70,6 @@ def table(outcome: Outcome) -> list[str]:
         "longest heal": f"{outcome.heal_s:.1f} s",
     }
     return ["| what | how many |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
-
-
-@contextmanager
-def started(folder: Path, database: str | None, logs: Path | None) -> Iterator[Site]:
-    """A Hearth without endpoints, in `folder`; its logs are copied to `logs` at the end."""
-    port, state = free_port(), folder / "state"
-    (folder / "hearth.yaml").write_text("{}\n")
-    command = [sys.executable, "-m", "server", "up", "--config", str(folder / "hearth.yaml"), "--port", str(port)]
-    env = {"HEARTH_DATABASE_URL": database} if database else {}
-    server = Server([*command, "--state", str(state)], folder / "up.log", env, Path(__file__).parents[2])
-    try:
-        site = Site(f"http://127.0.0.1:{port}", state, server.pids()[0])
-        _await(server, site)
-        yield site
-    finally:
-        server.stop()
-        if logs is not None:
-            shutil.copytree(state / "logs", logs, dirs_exist_ok=True)
-            shutil.copy(folder / "up.log", logs)
-
-
-def _await(server: Server, site: Site) -> None:
-    """Until the controller knows every replica there is."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        server.check()
-        try:
-            if httpx.get(f"{site.url}/hearth/state", timeout=5.0, trust_env=False).json()["settled"]:
-                return
-        except (httpx.HTTPError, ValueError, KeyError):
-            time.sleep(0.2)
-    raise RuntimeError(f"Hearth was not ready within {START_S:.0f} s")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from benchmarks.crash.legal import Violation
 from benchmarks.crash.sequence import LISTS, Sequence, arn, listing
-from benchmarks.crash.site import Site
+from benchmarks.crash.site import Site, Unasked
 from benchmarks.crash.user import client
 from benchmarks.crash.world import Endpoint, World
 
@@ -112,7 +112,7 @@ def _until(what: str, look: Callable[[], object], wanted: object, within_s: floa
     deadline = time.monotonic() + within_s
     seen: object = None
     while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError, KeyError, psutil.Error):
+        with contextlib.suppress(httpx.HTTPError, KeyError, psutil.Error, Unasked):
             if (seen := look()) == wanted:
                 return
         time.sleep(LOOK_S)

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -33,11 +33,22 @@ STOPS = 300
 """Tries to stop the door inside a transaction."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A part was away from `began` to `ended` (`time.monotonic()`). `endpoint`: whose, where not all are concerned."""
+
+    part: str
+    began: float
+    ended: float
+    endpoint: str | None = None
+
+
 @dataclass(slots=True)
 class Done:
-    """How often each was done."""
+    """How often each was done, and when."""
 
     kills: Counter[str] = field(default_factory=Counter)
+    outages: list[Outage] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     """What did not come back in time."""
 
@@ -65,6 +76,15 @@ class Faults:
             "door stopped": self._stopped,
         }
 
+    @contextlib.contextmanager
+    def away(self, part: str, endpoint: str | None = None) -> Iterator[None]:
+        """Notes what lasts as an outage of `part`."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.done.outages.append(Outage(part, began, time.monotonic(), endpoint))
+
     @property
     def _postgres(self) -> bool:
         return make_url(self.site.settings.database).get_backend_name() == "postgresql"
@@ -89,7 +109,7 @@ class Faults:
         return self.site.of_ray("ServeController")
 
     def _killed(self, name: str, find: Callable[[], psutil.Process], moment: Callable[[], object] = int) -> None:
-        with self._locks[name]:
+        with self._locks[name], self.away(name):
             deadline = time.monotonic() + BACK_S
             while time.monotonic() < deadline:
                 with contextlib.suppress(KeyError, psutil.Error):
@@ -119,7 +139,7 @@ class Faults:
 
     def _locked(self, chance: random.Random) -> None:
         """Another program holds SQLite's write lock."""
-        with self._locks["store"], contextlib.closing(self._other()) as other:
+        with self._locks["store"], self.away("store"), contextlib.closing(self._other()) as other:
             other.execute("BEGIN IMMEDIATE")
             time.sleep(chance.choice(self.seconds))
             other.execute("ROLLBACK")
@@ -130,7 +150,7 @@ class Faults:
         query = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                      " AND datname = current_database()")  # fmt: skip
         engine = create_engine(self.site.settings.database)
-        with self._locks["store"]:
+        with self._locks["store"], self.away("store"):
             until = time.monotonic() + chance.choice(self.seconds) / 4
             while time.monotonic() < until:
                 with engine.begin() as connection:
@@ -141,7 +161,7 @@ class Faults:
 
     def _stopped(self, chance: random.Random) -> None:
         """The door stands still, where it can be seen to hold a lock: inside a transaction."""
-        with self._locks["door"]:
+        with self._locks["door"], self.away("door"):
             process = self._door()
             with contextlib.suppress(psutil.NoSuchProcess):
                 try:

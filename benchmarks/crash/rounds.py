@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -42,10 +43,14 @@ class Plan:
     """For how long the store is held or the door stopped, one of them each time."""
 
 
-def run(site: Site, plan: Plan, say: Callable[[str], None]) -> Outcome:
-    """All rounds. What is found wrong is in the outcome's `violations`."""
+def run(
+    site: Site, plan: Plan, say: Callable[[str], None], faults: Faults | None = None,
+    meanwhile: AbstractContextManager[object] | None = None,
+) -> Outcome:  # fmt: skip
+    """All rounds. What is found wrong is in the outcome's `violations`. `faults`: to know of them while they happen;
+    `meanwhile` is entered while users call, and left before what came of it is looked at."""
     outcome = Outcome()
-    faults = Faults(site, plan.seconds)
+    faults = Faults(site, plan.seconds) if faults is None else faults
     deck = _dealt(sorted(faults.all), plan.seed)
     outcome.done = faults.done
     for first in range(0, plan.sequences, plan.width):
@@ -55,7 +60,8 @@ def run(site: Site, plan: Plan, say: Callable[[str], None]) -> Outcome:
             Sequence(f"{USERS}{plan.seed}-{number}", plan.seed, user, serves=number - first < plan.serving)
             for number, user in zip(numbers, users, strict=True)
         ]
-        _round(sequences, faults, {one.name: list(islice(deck, plan.faults)) for one in sequences}, outcome)
+        kinds = {one.name: list(islice(deck, plan.faults)) for one in sequences}
+        _round(sequences, faults, kinds, outcome, nullcontext() if meanwhile is None else meanwhile)
         for user in users:
             user.close()
         outcome.sequences += len(sequences)
@@ -71,7 +77,10 @@ def _dealt(kinds: list[str], seed: int) -> Iterator[str]:
         yield from chance.sample(kinds, len(kinds))
 
 
-def _round(sequences: list[Sequence], faults: Faults, kinds: Mapping[str, list[str]], outcome: Outcome) -> None:
+def _round(
+    sequences: list[Sequence], faults: Faults, kinds: Mapping[str, list[str]], outcome: Outcome,
+    meanwhile: AbstractContextManager[object],
+) -> None:  # fmt: skip
     site = faults.site
     with ThreadPoolExecutor(len(sequences)) as pool:
 
@@ -79,7 +88,8 @@ def _round(sequences: list[Sequence], faults: Faults, kinds: Mapping[str, list[s
             """Those for which `work` found nothing wrong."""
             return [one for one, found in _tried(pool, work, among) if not _noted(found, outcome)]
 
-        sound = each(lambda one: one.run(faults, kinds[one.name]), sequences)
+        with meanwhile:
+            sound = each(lambda one: one.run(faults, kinds[one.name]), sequences)
         faults.fence()
         began = time.monotonic()
         for one in sound:

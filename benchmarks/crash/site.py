@@ -30,6 +30,10 @@ print(json.dumps([str(name) for name in Cluster(sys.argv[1]).apps()]))
 """
 
 
+class Unasked(Exception):
+    """Ray cannot be asked at this moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A running `hearth up`."""
@@ -79,14 +83,17 @@ class Site:
         return found
 
     def apps(self) -> list[str]:
-        """Names of Hearth's applications that Ray Serve holds."""
+        """Names of Hearth's applications that Ray Serve holds. Raises Unasked."""
         environ = {**RayHead(self.settings).environ(), "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(
-            [sys.executable, "-c", _APPS, self.launch.ray_address],
-            env=environ, capture_output=True, text=True, timeout=APPS_TIMEOUT_S, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"Ray Serve cannot be asked: {done.stderr[-2000:]}")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _APPS, self.launch.ray_address],
+                env=environ, capture_output=True, text=True, timeout=APPS_TIMEOUT_S, check=True,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise Unasked(f"no answer within {APPS_TIMEOUT_S:g} s") from None
+        except subprocess.CalledProcessError as error:
+            raise Unasked(error.stderr[-2000:]) from None
         return list(json.loads(done.stdout.splitlines()[-1]))
 
     def routed(self) -> set[str]:

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from server.cli.client import fail
 from server.control.iam.policies import attachable
 from server.errors import HearthError
+from server.identity.accounts import Accounts
 from server.identity.directory import ACCESS_KEY, ACTIVE, API_KEY, USER, Directory
 from server.identity.keys import add_api_key, new_access_key
 from server.settings import Settings
@@ -25,9 +26,11 @@ ROOT = "root"
 _DAY_S = 86400
 
 
-def create_user(settings: Settings, name: str, policies: list[str], console: Console) -> None:
-    """A user with an access key, shown this once."""
-    with _directory(settings) as unit:
+def create_user(
+    settings: Settings, name: str, policies: list[str], console: Console, account: str | None = None
+) -> None:
+    """A user with an access key, shown this once. `account` None: the own one."""
+    with _directory(settings, account) as unit:
         made = new_access_key(unit.account, SecretBox(Vault(unit.store.engine, settings.master_keys)))
         with unit.change() as changing:
             user = changing.create_user(name, attached=[attachable(changing, arn) for arn in policies])
@@ -36,28 +39,30 @@ def create_user(settings: Settings, name: str, policies: list[str], console: Con
     console.print(f"aws_access_key_id = {made.id}\naws_secret_access_key = {made.secret}", highlight=False)
 
 
-def list_users(settings: Settings, console: Console) -> None:
-    with _directory(settings) as unit:
+def list_users(settings: Settings, console: Console, account: str | None = None) -> None:
+    with _directory(settings, account) as unit:
         table = Table("user", "made", "access keys", "API keys", "policies", box=None)
         for row in unit.all(USER):
             document = row.document
             counts = [str(len(unit.owned(kind, document["UserId"]))) for kind in (ACCESS_KEY, API_KEY)]
             named = [arn.rpartition("/")[2] for arn in document["Attached"]] + sorted(document["Inline"])
-            table.add_row(document["UserName"], _day(row.created_at), *counts, ", ".join(named))
+            table.add_row(document["UserName"], day(row.created_at), *counts, ", ".join(named))
     console.print(table if table.row_count else "no users; `hearth users create NAME` makes one")
 
 
-def create_key(settings: Settings, user: str, days: int | None, description: str, console: Console) -> None:
+def create_key(
+    settings: Settings, user: str, days: int | None, description: str, console: Console, account: str | None = None
+) -> None:
     """An API key, shown this once."""
     expires = None if days is None else time.time() + days * _DAY_S
-    with _directory(settings) as unit, unit.change() as changing:
+    with _directory(settings, account) as unit, unit.change() as changing:
         owner = changing.account if user == ROOT else changing.find(USER, user).document["UserId"]
         _, key = add_api_key(changing, owner, expires, description)
     console.print(key, highlight=False)
 
 
-def list_keys(settings: Settings, console: Console) -> None:
-    with _directory(settings) as unit:
+def list_keys(settings: Settings, console: Console, account: str | None = None) -> None:
+    with _directory(settings, account) as unit:
         names = {row.document["UserId"]: row.document["UserName"] for row in unit.all(USER)} | {unit.account: ROOT}
         id = Column("key", overflow="fold", min_width=21)
         table = Table(id, "of", "kind", "status", "made", "ends", "last used", "", box=None)
@@ -65,15 +70,15 @@ def list_keys(settings: Settings, console: Console) -> None:
             for row in unit.store.find(kind):
                 used = (row.observation or {}).get("At")
                 table.add_row(
-                    row.name, names.get(row.document["Owner"], ""), kind, _status(row), _day(row.created_at),
+                    row.name, names.get(row.document["Owner"], ""), kind, _status(row), day(row.created_at),
                     _moment(row.document.get("Expires")), _moment(used), row.document.get("Description", ""),
                 )  # fmt: skip
     console.print(table if table.row_count else "no keys; `hearth keys create` makes one")
 
 
-def revoke_key(settings: Settings, id: str, console: Console) -> None:
+def revoke_key(settings: Settings, id: str, console: Console, account: str | None = None) -> None:
     """Ends an access key or an API key for good."""
-    with _directory(settings) as unit, unit.change() as changing:
+    with _directory(settings, account) as unit, unit.change() as changing:
         row = changing.key(ACCESS_KEY, id) or changing.key(API_KEY, id)
         if row is None:
             raise fail(f"There is no key {id}; `hearth keys list` shows those there are.")
@@ -82,17 +87,25 @@ def revoke_key(settings: Settings, id: str, console: Console) -> None:
 
 
 @contextmanager
-def _directory(settings: Settings) -> Iterator[Directory]:
-    """A HearthError ends the command with its message."""
+def opened(settings: Settings) -> Iterator[Store]:
+    """The own account's store. A HearthError ends the command with its message."""
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = connect(settings.database)
     try:
         migrate(engine)
-        yield Directory(Store(engine, settings.account, settings.region))
+        yield Store(engine, settings.account, settings.region)
     except HearthError as error:
         raise fail(error.message) from None
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _directory(settings: Settings, account: str | None) -> Iterator[Directory]:
+    with opened(settings) as store:
+        if account is not None and account != settings.account:
+            store = store.of(Accounts(store, settings.account).get(account).name)
+        yield Directory(store)
 
 
 def _status(row: Resource) -> str:
@@ -100,7 +113,7 @@ def _status(row: Resource) -> str:
     return "Expired" if expires is not None and time.time() >= expires and row.status == ACTIVE else row.status
 
 
-def _day(moment: datetime) -> str:
+def day(moment: datetime) -> str:
     return moment.date().isoformat()
 
 

@@ -13,8 +13,9 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import audit, callers, doctor, events_view, logs_view, status
+from server.cli import accounts, audit, callers, doctor, events_view, logs_view, shadow_view, status
 from server.cli import keys as master_keys
+from server.cli import quotas as quota_values
 from server.cli import up as starting
 from server.cli.client import Hearth, fail
 from server.cli.container import settings_from_container
@@ -31,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="hearth.yaml; default: the one in this folder.")]
+Account = Annotated[str | None, typer.Option(help="Another account's number; default: the own one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default 8080).")]
 State = Annotated[Path | None, typer.Option("--state", help="State directory (default .hearth).")]
@@ -128,6 +130,18 @@ def deploy(
 
 
 @app.command()
+def shadow(
+    name: str,
+    whole: Annotated[bool, typer.Option("--json", help="As the server tells it.")] = False,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Show how an endpoint's shadow variants answer, beside its production variant."""
+    shadow_view.show(connect(config, host, port), name, whole, console)
+
+
+@app.command()
 def delete(name: str, config: Config = None, host: Host = None, port: Port = None) -> None:
     """Delete an endpoint."""
     connect(config, host, port).call("DELETE", f"/hearth/endpoints/{name}")
@@ -160,6 +174,7 @@ def events(
 
 
 app.command()(bench)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(audit.app, name="audit")
 
 keys = typer.Typer(no_args_is_help=True, help="API keys, and the master keys under which everything encrypted is.")
@@ -185,21 +200,22 @@ def create_key(
     description: str = "",
     config: Config = None,
     state: State = None,
+    account: Account = None,
 ) -> None:
     """Make an API key, for `Authorization: Bearer`; it is shown this once."""
-    callers.create_key(settings(config, state_dir=state), user, days, description, console)
+    callers.create_key(settings(config, state_dir=state), user, days, description, console, account)
 
 
 @keys.command(name="list")
-def list_keys(config: Config = None, state: State = None) -> None:
+def list_keys(config: Config = None, state: State = None, account: Account = None) -> None:
     """Show access keys and API keys, without their secrets."""
-    callers.list_keys(settings(config, state_dir=state), console)
+    callers.list_keys(settings(config, state_dir=state), console, account)
 
 
 @keys.command(name="revoke")
-def revoke_key(id: str, config: Config = None, state: State = None) -> None:
+def revoke_key(id: str, config: Config = None, state: State = None, account: Account = None) -> None:
     """End an access key or an API key for good."""
-    callers.revoke_key(settings(config, state_dir=state), id, console)
+    callers.revoke_key(settings(config, state_dir=state), id, console, account)
 
 
 users = typer.Typer(no_args_is_help=True, help="Users; roles and policies are made with IAM's API.")
@@ -212,15 +228,56 @@ def create_user(
     policy: Annotated[list[str] | None, typer.Option(help="ARN of a managed policy to attach.")] = None,
     config: Config = None,
     state: State = None,
+    account: Account = None,
 ) -> None:
     """Make a user and an access key, which is shown this once."""
-    callers.create_user(settings(config, state_dir=state), name, policy or [], console)
+    callers.create_user(settings(config, state_dir=state), name, policy or [], console, account)
 
 
 @users.command(name="list")
-def list_users(config: Config = None, state: State = None) -> None:
+def list_users(config: Config = None, state: State = None, account: Account = None) -> None:
     """Show users."""
-    callers.list_users(settings(config, state_dir=state), console)
+    callers.list_users(settings(config, state_dir=state), console, account)
+
+
+quotas = typer.Typer(no_args_is_help=True, help="What accounts may have, and what they ask for.")
+app.add_typer(quotas, name="quotas")
+
+
+@quotas.command(name="list")
+def list_quotas(account: Account = None, config: Config = None, state: State = None) -> None:
+    """Show the quotas of an account, or of all that have some of their own."""
+    quota_values.show(settings(config, state_dir=state), account, console)
+
+
+@quotas.command(name="set")
+def set_quota(
+    code: Annotated[str, typer.Argument(help="As `hearth quotas list` shows it.")],
+    value: Annotated[str, typer.Argument(help="A number, `unlimited`, or `default`: what the settings say.")],
+    account: Account = None,
+    config: Config = None,
+    state: State = None,
+) -> None:
+    """Give an account a quota of its own."""
+    quota_values.put(settings(config, state_dir=state), code, value, account, console)
+
+
+@quotas.command(name="requests")
+def list_requests(config: Config = None, state: State = None) -> None:
+    """Show what accounts asked for, and what became of it."""
+    quota_values.show_requests(settings(config, state_dir=state), console)
+
+
+@quotas.command(name="approve")
+def approve_request(id: str, config: Config = None, state: State = None) -> None:
+    """Grant a request."""
+    quota_values.decide(settings(config, state_dir=state), id, grant=True, console=console)
+
+
+@quotas.command(name="deny")
+def deny_request(id: str, config: Config = None, state: State = None) -> None:
+    """Refuse a request."""
+    quota_values.decide(settings(config, state_dir=state), id, grant=False, console=console)
 
 
 @app.command(name="doctor")

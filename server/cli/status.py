@@ -22,8 +22,12 @@ def show(hearth: Hearth, console: Console, sample_s: float = 1.0) -> None:
     for title in ("endpoint", "status", "model", "replicas", "in flight", "waiting", "tokens/s", "detail"):
         table.add_column(title, overflow="fold")
     for endpoint in listed:
-        for variant in endpoint["document"]["variants"]:
+        document = endpoint["document"]
+        for variant in document["variants"]:
             table.add_row(*_row(endpoint, variant, state, first, sample_s))
+        for variant in document.get("shadows", ()):
+            name, *rest = _row(endpoint, variant, state, first, sample_s)
+            table.add_row(f"{name} (shadow)", *rest)
     console.print(table if listed else "no endpoints; `hearth deploy NAME --model MODEL` makes one")
 
 

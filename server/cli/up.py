@@ -42,6 +42,11 @@ def check(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines. Have every caller asked who they are (HEARTH_AUTH="
             "required; the first start makes a key) or, behind a gateway that does so, set HEARTH_ALLOW_ANONYMOUS=true."
         )
+    if settings.spreads and not (settings.nodes_secure or settings.allow_anonymous or settings.authenticates):
+        raise CannotStart(
+            f"Replicas can be reached from other machines ({settings.replica_host}): leave HEARTH_NODE_TLS "
+            "on, or have every caller asked who they are (HEARTH_AUTH=required)."
+        )
     if (reason := keys.locked(settings)) is not None:
         raise CannotStart(reason)
     longest = edge_config(settings).fallback_socket

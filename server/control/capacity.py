@@ -14,7 +14,7 @@ WORDS: Mapping[bool, str] = {False: "desired instance count", True: "provisioned
 
 
 def find(spec: EndpointSpec, name: str) -> VariantSpec | None:
-    return next((variant for variant in spec.variants if variant.name == name), None)
+    return next((variant for variant in spec.fleet if variant.name == name), None)
 
 
 def serverless(spec: EndpointSpec, name: str) -> Mapping[str, Any] | None:
@@ -48,5 +48,8 @@ def with_capacity(spec: EndpointSpec, variant: VariantSpec, dimension: str, coun
         most = {"min_replicas": count, "max_replicas": max(1, count)}
         scaling = Scaling.model_validate({**variant.scaling.model_dump(), **most})
     changed = variant.model_copy(update={"scaling": scaling})
-    every = tuple(changed if each.name == variant.name else each for each in spec.variants)
-    return spec.model_copy(update={"variants": every, "sagemaker": facts}).model_dump(mode="json")
+    every, shadows = (
+        tuple(changed if each.name == variant.name else each for each in side) for side in (spec.variants, spec.shadows)
+    )
+    update = {"variants": every, "shadows": shadows, "sagemaker": facts}
+    return spec.model_copy(update=update).model_dump(mode="json")

@@ -46,10 +46,11 @@ def strategy(store: Store, deployment: Policy, spec: EndpointSpec) -> Strategy:
 
 
 def moves_traffic(old: EndpointSpec, new: EndpointSpec) -> bool:
-    """Whether `new` differs in more than numbers of replicas; those change in place."""
+    """Whether `new` differs in more than numbers of replicas and a shadow's share; those change in place."""
 
-    def shape(spec: EndpointSpec) -> dict[str, tuple[str, float]]:
-        return {variant.name: (variant.revision, variant.weight) for variant in spec.variants}
+    def shape(spec: EndpointSpec) -> tuple[dict[str, tuple[str, float]], dict[str, str]]:
+        weighed = {variant.name: (variant.revision, variant.weight) for variant in spec.variants}
+        return weighed, {variant.name: variant.revision for variant in spec.shadows}
 
     return shape(old) != shape(new)
 

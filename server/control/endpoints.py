@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from server.control import quotas
 from server.errors import Conflict, NotFound
 from server.spec import EndpointSpec
+from server.store.quotas import Defaults
 from server.store.store import Resource, Store
 
 KIND = "Endpoint"
@@ -12,22 +14,33 @@ CHANGING = ("Creating", "Updating", "RollingBack")
 SERVING = ("InService", "Updating", "RollingBack", "UpdateRollbackFailed")
 
 
-def deploy(store: Store, spec: EndpointSpec) -> Resource:
+def deploy(store: Store, spec: EndpointSpec, limits: Defaults | None = None) -> Resource:
     """Asks for `spec`: a new endpoint, or another version of one that is there.
 
     The same document again changes nothing, unless the endpoint failed: then it is tried again.
-    Raises Conflict while the endpoint is being deleted or when two changes meet.
+    `limits`: of the account's quotas; None: they do not bind who asks. Raises Conflict while the endpoint is being
+    deleted or when two changes meet, LimitExceeded.
     """
+    with store.transaction() as together:
+        was, made = _deployed(together, spec)
+        if limits is not None:
+            quotas.check_endpoint(together, limits, was, spec)
+    return made
+
+
+def _deployed(store: Store, spec: EndpointSpec) -> tuple[EndpointSpec | None, Resource]:
+    """What the endpoint was, and what it is now."""
     document = spec.model_dump(mode="json")
     try:
         current = store.get(KIND, spec.name)
     except NotFound:
-        return store.create(KIND, spec.name, document, "Creating")
+        return None, store.create(KIND, spec.name, document, "Creating")
     if current.status == "Deleting":
         raise Conflict(f"Endpoint {spec.name!r} is being deleted; try again when it is gone.")
     if current.document == document and current.status != "Failed":
-        return current
-    return store.replace(current, document, "Creating" if current.status == "Creating" else "Updating")
+        return EndpointSpec.model_validate(document), current
+    was = EndpointSpec.model_validate(current.document)
+    return was, store.replace(current, document, "Creating" if current.status == "Creating" else "Updating")
 
 
 def delete(store: Store, name: str) -> Resource:

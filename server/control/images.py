@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from models.catalogue import catalogue
@@ -99,6 +100,16 @@ def served(container: Mapping[str, Any]) -> Served:
     options = environment.tgi_options(environ) | environment.engine_options(environ) if runtime.options else {}
     task = environment.task(environ) or runtime.task
     return Served(_model(runtime, container, environ), task, options, env)
+
+
+def check_remote(model: str) -> None:
+    """Raises BadRequest for what is, or may be, a file of this machine."""
+    hub = _HUB_ID.fullmatch(model) and not Path(model).exists()
+    if not (model.startswith("s3://") or model in catalogue() or hub):
+        raise BadRequest(
+            f"Model {model!r}: give an s3:// address, a Hugging Face id or one of {', '.join(catalogue())}.",
+            field="model",
+        )
 
 
 def artifact(container: Mapping[str, Any]) -> str | None:

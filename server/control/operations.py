@@ -9,7 +9,9 @@ from typing import Any
 
 from server.control.instances import Machine
 from server.errors import VaultLocked
+from server.identity.accounts import Accounts
 from server.identity.principal import Principal, root
+from server.store.quotas import Defaults
 from server.store.store import Store
 from server.vault.keys import Keys
 from server.vault.secret_box import SecretBox
@@ -44,6 +46,15 @@ class Context:
     """Folder of the logs that callers may read."""
     vault: Vault | None = None
     """None: this part of Hearth keeps no keys."""
+    own: str = ""
+    """The account that manages the others; empty: the caller's."""
+
+    @property
+    def accounts(self) -> Accounts:
+        return Accounts(self.store, self.own or self.account)
+
+    quotas: Defaults = field(default_factory=Defaults)
+    """Of accounts that have none of their own."""
 
     @property
     def keys(self) -> Keys:

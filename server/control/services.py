@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from server.control import cloudtrail, cloudwatch, logs, resources, sts
+from server.control import cloudtrail, cloudwatch, logs, organizations, resources, service_quotas, sts
 from server.control.autoscaling import AUTOSCALING
 from server.control.iam import IAM
 from server.control.kms import KMS
@@ -13,7 +13,8 @@ from server.control.service import Service
 SERVICES: Mapping[str, Service] = {
     service.signing_name: service
     for service in (
-        resources.SAGEMAKER, AUTOSCALING, cloudtrail.CLOUDTRAIL, cloudwatch.CLOUDWATCH, IAM, KMS, logs.LOGS, sts.STS,
+        resources.SAGEMAKER, AUTOSCALING, cloudtrail.CLOUDTRAIL, cloudwatch.CLOUDWATCH, IAM, KMS, logs.LOGS,
+        organizations.ORGANIZATIONS, service_quotas.SERVICE_QUOTAS, sts.STS,
     )
 }  # fmt: skip
 """By the name that requests are signed for."""

@@ -47,19 +47,19 @@ def get_access_key_info(context: Context, request: Request) -> Answer:
 
 @STS.operation
 def assume_role(context: Context, request: Request) -> Answer:
-    """The role's trust policy decides, and the caller's own policies where it trusts the whole account."""
+    """The role's trust policy decides, and the caller's own policies where it trusts the whole account, or is of
+    another one."""
     _refuse_unbuilt(request, "SerialNumber", "TokenCode", "SourceIdentity", "ProvidedContexts", "TransitiveTagKeys")
-    unit = Directory(context.store)
-    role = unit.by_arn(ROLE, request["RoleArn"])
+    unit, role = _role(context, request["RoleArn"])
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
-    _check_trust(context, role, request, tags)
+    _check_trust(context, unit.account, role, request, tags)
     assert role is not None
     lasts = _duration(context, role, request)
     policies = _session_policies(unit, request)
     session_name, document = request["RoleSessionName"], role.document
     path = f"{document['RoleName']}/{session_name}"
     session = _session(
-        context, arn=f"arn:aws:sts::{context.account}:assumed-role/{path}", id=f"{document['RoleId']}:{session_name}",
+        unit.account, arn=f"arn:aws:sts::{unit.account}:assumed-role/{path}", id=f"{document['RoleId']}:{session_name}",
         holder=document["RoleId"], lasts=lasts, policies=policies, tags=tags,
     )  # fmt: skip
     answer: dict[str, Any] = {
@@ -82,7 +82,7 @@ def get_session_token(context: Context, request: Request) -> Answer:
     asked = request.get("DurationSeconds", TOKEN_S)
     lasts = min(asked, ROOT_TOKEN_S) if is_root else asked
     session = _session(
-        context, arn=principal.arn, id=principal.id, holder=principal.id, lasts=lasts, policies=None, tags={}
+        context.account, arn=principal.arn, id=principal.id, holder=principal.id, lasts=lasts, policies=None, tags={}
     )
     return {"Credentials": _credentials(context, session)}
 
@@ -94,15 +94,26 @@ def _refuse_unbuilt(request: Request, *members: str) -> None:
             raise BadRequest(f"Hearth's STS has no {member}.", field=member)
 
 
-def _check_trust(context: Context, role: Resource | None, request: Request, tags: Mapping[str, str]) -> None:
+def _role(context: Context, arn: str) -> tuple[Directory, Resource | None]:
+    """A role and its account's identities; another account's only where callers are asked who they are."""
+    account = arn.split(":", 5)[4] if arn.count(":") >= 5 else ""
+    if account != context.account and (context.caller is None or account not in context.accounts.active()):
+        return Directory(context.store), None
+    unit = Directory(context.store.of(account))
+    return unit, unit.by_arn(ROLE, arn)
+
+
+def _check_trust(
+    context: Context, account: str, role: Resource | None, request: Request, tags: Mapping[str, str]
+) -> None:
     """Raises Forbidden, and the same for a role that is not there."""
     caller = context.caller
+    if caller is not None and caller.id == caller.account:
+        raise Forbidden("Roles may not be assumed by root accounts.")
     if role is None:
         raise _not_authorized(context, "sts:AssumeRole", request["RoleArn"])
     if caller is None:  # nobody is asked who they are
         return
-    if caller.id == caller.account:
-        raise Forbidden("Roles may not be assumed by root accounts.")
     assert isinstance(caller, Caller)
     facts = {
         **conditions.of_principal(caller, tags=caller.tags),
@@ -117,7 +128,7 @@ def _check_trust(context: Context, role: Resource | None, request: Request, tags
         facts["sts:externalid"] = (request["ExternalId"],)
     trust = compile_policy(role.document["AssumeRolePolicyDocument"], id=role.arn, use=Use.TRUST)
     for action in ("sts:AssumeRole", *(("sts:TagSession",) if tags else ())):
-        asked = Access(caller.arn, context.account, action, role.arn, facts)
+        asked = Access(caller.arn, account, action, role.arn, facts)
         if not evaluate(
             asked, caller.policies, session_policies=caller.session_policies, boundary=caller.boundary,
             resource_policies=(trust,), resource_must_allow=True,
@@ -161,12 +172,12 @@ def _session_policies(unit: Directory, request: Request) -> tuple[str, ...] | No
 
 
 def _session(
-    context: Context, *, arn: str, id: str, holder: str, lasts: int, policies: tuple[str, ...] | None,
+    account: str, *, arn: str, id: str, holder: str, lasts: int, policies: tuple[str, ...] | None,
     tags: Mapping[str, str],
 ) -> Session:  # fmt: skip
     now = time.time()
     return Session(
-        names.access_key_id(names.SESSION_KEY, context.account), names.secret_access_key(), context.account,
+        names.access_key_id(names.SESSION_KEY, account), names.secret_access_key(), account,
         arn, id, holder, now, math.floor(now) + lasts, policies, dict(tags),
     )  # fmt: skip
 

@@ -20,7 +20,6 @@ from server.store.store import Store
 Document = Mapping[str, Any]
 
 NOT_RUN: Mapping[str, str] = {
-    "ShadowProductionVariants": "shadow variants",
     "AsyncInferenceConfig": "asynchronous inference",
     "ExplainerConfig": "explanations",
     "CrossRegionTrafficConfig": "traffic to other regions",
@@ -37,7 +36,8 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
         problems.append("data capture (`DataCaptureConfig`) cannot be run yet")
     variants = []
     remembered: dict[str, Any] = {}
-    for wanted in config["ProductionVariants"]:
+    production = len(config["ProductionVariants"])
+    for wanted in (*config["ProductionVariants"], *config.get("ShadowProductionVariants", ())):
         parts: list[Document] = []
         try:
             mode, parts = _containers(store, wanted)
@@ -46,12 +46,13 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
             problems.append(f"variant {wanted['VariantName']}: {_words(error)}")
             variants.append(_placeholder(wanted))
         remembered[wanted["VariantName"]] = _remembered(wanted, parts)
-    if sum(variant.weight for variant in variants) <= 0:
+    if sum(variant.weight for variant in variants[:production]) <= 0:
         problems.append("at least one variant needs an InitialVariantWeight above 0")
         variants[0] = variants[0].model_copy(update={"weight": 1.0})
     return EndpointSpec(
         name=name,
-        variants=tuple(variants),
+        variants=tuple(variants[:production]),
+        shadows=tuple(variants[production:]),
         problem="; ".join(problems) or None,
         sagemaker={"EndpointConfigName": config_name, "Variants": remembered},
     )

@@ -16,13 +16,16 @@ from server.controller.audit import Auditor
 from server.controller.feed import Feed, Journal
 from server.controller.identities import Identities
 from server.controller.loop import Controller
+from server.controller.rates import Rates
 from server.edge.process import EdgeClient
 from server.errors import Unavailable
 from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
+from server.nodes import listening
 from server.prefork import python
 from server.replicas.plan import Home
 from server.store.migrate import migrate
+from server.store.quotas import Defaults
 from server.store.store import Store, connect
 from server.vault.keys import sweep
 from server.vault.secret_box import SecretBox
@@ -50,7 +53,8 @@ async def main(launch: Launch) -> None:
     home = Home(
         beat_url=launch.control_url,
         token=launch.token,
-        bind_host=settings.replica_host,
+        bind_host=None if settings.spreads else settings.replica_host,
+        nodes=launch.nodes,
         account=settings.account,
         region=settings.region,
         drain_timeout_s=settings.drain_timeout_s,
@@ -67,10 +71,11 @@ async def main(launch: Launch) -> None:
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
     auditor = Auditor(settings, store)
+    rates = Rates(store, Defaults.of(settings))
     config = uvicorn.Config(
-        application(controller, auditor, Identities(store, camera), launch.token),
+        application(controller, auditor, Identities(store, camera), rates, launch.token),
         host=settings.replica_host, port=launch.control_port, ws="none", lifespan="off",
-        access_log=False, log_config=None, timeout_keep_alive=60,
+        access_log=False, log_config=None, timeout_keep_alive=60, ssl_context_factory=listening(launch.nodes),
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())

@@ -14,7 +14,7 @@ from server.errors import NotFound, Unavailable
 from server.metrics.alarm import Rule, State, evaluate, reason
 from server.metrics.series import MetricStore
 from server.store.alarms import KIND, changed, last_rung
-from server.store.store import Resource, Store
+from server.store.store import Resource, Store, everywhere
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,8 @@ LOOK_S = 10.0
 
 
 def rung(store: Store, endpoints: Iterable[Resource], now: float) -> dict[tuple[str, str], float]:
-    """When the alarms that rollouts watch, by region and name, were in ALARM last, in seconds since 1970."""
+    """When the alarms that rollouts of one account watch, by region and name, were in ALARM last, in seconds since
+    1970."""
     wanted = {
         (endpoint.region, name)
         for endpoint in endpoints
@@ -38,7 +39,7 @@ def rung(store: Store, endpoints: Iterable[Resource], now: float) -> dict[tuple[
 
 
 class Alarms:
-    """Watches the alarms of all regions."""
+    """Watches the alarms of all accounts and regions."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -54,15 +55,16 @@ class Alarms:
 
     def look(self) -> None:
         """Evaluates every alarm once."""
-        for alarm in self._store.find(KIND):
-            state, why = self._evaluate(alarm)
-            if state is not None and state != alarm.status and changed(self._store, alarm, state, why):
-                log.info("alarm", name=alarm.name, was=alarm.status, now=state, why=why)
+        for alarm in everywhere(self._store, KIND):
+            store = self._store.of(alarm.account)
+            state, why = self._evaluate(store, alarm)
+            if state is not None and state != alarm.status and changed(store, alarm, state, why):
+                log.info("alarm", arn=alarm.arn, was=alarm.status, now=state, why=why)
 
-    def _evaluate(self, alarm: Resource) -> tuple[State | None, str]:
+    def _evaluate(self, store: Store, alarm: Resource) -> tuple[State | None, str]:
         rule = Rule.of(alarm.document)
         window = rule.window(self._clock())
-        points = alarm_points(self._store, alarm, rule, window)
+        points = alarm_points(store, alarm, rule, window)
         state = evaluate(rule, points)
         return state, "" if state is None else reason(rule, points, state)
 

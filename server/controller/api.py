@@ -13,12 +13,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.beat import Beat
+from server.beat import Beat, Report
 from server.controller.audit import Auditor
 from server.controller.identities import Identities, read_used
 from server.controller.loop import KIND, Controller
 from server.controller.meter import measured
+from server.controller.rates import Rates
 from server.controller.registry import ready
+from server.edge.routes import place
 from server.errors import HearthError, NotFound, NotReady, Throttled
 from server.metrics.series import Point
 
@@ -26,59 +28,70 @@ from server.metrics.series import Point
 class Api:
     """Handlers over one `Controller`."""
 
-    def __init__(self, controller: Controller, auditor: Auditor, identities: Identities) -> None:
+    def __init__(self, controller: Controller, auditor: Auditor, identities: Identities, rates: Rates) -> None:
         self.controller = controller
         self.auditor = auditor
         self.identities = identities
+        self.rates = rates
 
     async def beats(self, request: Request) -> Response:
-        """A replica's beat, what it measured, and which calls the audit log is to have. The answer says whether
-        requests may still be routed to it, whether the measurements are kept, and the version of the identities that
-        it must decide by (null: nobody is asked)."""
+        """A replica's beat, what it measured, which calls the audit log is to have, and what it found out about shadow
+        variants. The answer says whether requests may still be routed to it, whether the measurements are kept, the
+        version of the identities that it must decide by (null: nobody is asked), its share of its account's rates
+        (null: not known yet), where copies of requests go (null: nowhere), and whether it is a shadow itself."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
             points = measured(beat, message["periods"])
             used = read_used(message["keys_used"])
+            report = Report.from_wire(message["rates"])
             self.auditor.hear(beat, message["calls"])
+            self.controller.shadows.hear(beat, message["shadow"])
         except (TypeError, ValueError, KeyError) as error:
             return JSONResponse({"message": f"not a beat: {error}"}, 400)
         self.controller.registry.hear(beat)
+        shares = await self.rates.answer(beat.replica_id, report)
         kept = await self._kept(beat, points) if points else True
         await self.identities.note_used(used)
         routed, version = self.controller.routed(beat.replica_id), await self.identities.version()
-        return JSONResponse({"routed": routed, "kept": kept, "identities": version})
+        shadows = self.controller.shadows
+        shadow, is_shadow = shadows.target(beat, self.controller.registry), shadows.has(beat)
+        answer = {"routed": routed, "kept": kept, "identities": version, "rates": shares}
+        return JSONResponse({**answer, "shadow": shadow, "is_shadow": is_shadow})
 
     async def snapshot(self, _request: Request) -> Response:
         """All identities, for a replica whose own are not of the version that a beat's answer names."""
         return JSONResponse((await self.identities.snapshot()).to_wire())
 
     async def _kept(self, beat: Beat, points: Sequence[Point]) -> bool:
-        instances = len(ready(self.controller.registry.of(beat.endpoint, beat.variant)))
-        return await self.controller.meter.keep(beat.endpoint, points, instances)
+        instances = len(ready(self.controller.registry.within(beat.account).of(beat.endpoint, beat.variant)))
+        return await self.controller.meter.keep(beat.account, beat.endpoint, points, instances)
 
     async def wake(self, request: Request) -> Response:
-        """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``."""
-        name = request.path_params["endpoint"]
+        """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``; ``account`` is
+        its owner's, if that is not this Hearth's own."""
+        name, account = request.path_params["endpoint"], request.query_params.get("account", "")
+        where = place(account, name)
         timeout_s = min(float(request.query_params["timeout_s"]), self.controller.settings.wake_timeout_s)
         waiting = self.controller.waiting
         if sum(waiting.values()) >= self.controller.settings.wake_queue:
             raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
-        waiting[name] = waiting.get(name, 0) + 1
+        waiting[where] = waiting.get(where, 0) + 1
         try:
-            await asyncio.wait_for(self._awake(name), timeout_s)
+            await asyncio.wait_for(self._awake(account, name), timeout_s)
         except TimeoutError:
             raise NotReady(f"Endpoint {name} did not become ready within {timeout_s:.0f} s.") from None
         finally:
-            waiting[name] -= 1
-            if not waiting[name]:
-                del waiting[name]
+            waiting[where] -= 1
+            if not waiting[where]:
+                del waiting[where]
         return JSONResponse({"ready": True})
 
-    async def _awake(self, name: str) -> None:
+    async def _awake(self, account: str, name: str) -> None:
         controller = self.controller
-        while not controller.has_route(name):
-            resource = await asyncio.to_thread(controller.store.get, KIND, name)
+        store = controller.store.of(account) if account else controller.store
+        while not controller.has_route(name, account):
+            resource = await asyncio.to_thread(store.get, KIND, name)
             if resource.status == "Deleting":
                 raise NotFound(f"Endpoint {name!r} not found.")
             if resource.status == "Failed":
@@ -91,7 +104,7 @@ class Api:
                     continue
 
     async def state(self, _request: Request) -> Response:
-        """Replicas and waiting requests, for `hearth status` and the metrics."""
+        """Replicas and waiting requests (by place) of all accounts, for `hearth status` and the metrics."""
         return JSONResponse(
             {
                 "replicas": [beat.to_wire() for beat in self.controller.registry.beats()],
@@ -101,8 +114,10 @@ class Api:
         )
 
 
-def application(controller: Controller, auditor: Auditor, identities: Identities, token: str) -> ASGIApp:
-    api = Api(controller, auditor, identities)
+def application(
+    controller: Controller, auditor: Auditor, identities: Identities, rates: Rates, token: str
+) -> ASGIApp:
+    api = Api(controller, auditor, identities, rates)
     app = Starlette(
         routes=[
             Route("/beats", api.beats, methods=["POST"]),

@@ -36,7 +36,7 @@ class Auditor:
 
     def hear(self, beat: Beat, message: dict[str, Any]) -> None:
         """The calls that came with a beat. Raises TypeError, KeyError or ValueError for what is no such message."""
-        account, region = self._settings.account, self._settings.region
+        account, region = beat.account or self._settings.account, self._settings.region
         calls = [DataCall.from_wire(each) for each in message["sampled"]]
         for call in calls:
             self._log.record(event(call, beat.endpoint, beat.variant, account, region, root(account)))

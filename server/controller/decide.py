@@ -110,7 +110,7 @@ def steps(resource: Resource, seen: Seen) -> list[Step]:
         removed: list[Step] = [Delete(app) for app in present if seen.apps[app].status != "deleting"]
         told = (resource.status, resource.reason) == ("Failed", spec.problem)
         return removed if told else [*removed, Report("Failed", spec.problem)]
-    wanted = {app_name(spec, variant): variant for variant in spec.variants}
+    wanted = {app_name(spec, variant): variant for variant in spec.fleet}
     again = [app for app in wanted if _deserves_another_try(resource, app, seen)]
     plan: list[Step] = [Delete(app) for app in again]  # Ray Serve has given it up; it is made anew once it is gone
     plan += [
@@ -131,7 +131,7 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
     return {
         "variants": {
             variant["name"]: {"replicas": ready.count(variant["name"]), "weight": variant["weight"]}
-            for variant in resource.document["variants"]
+            for variant in (*resource.document["variants"], *resource.document.get("shadows", ()))
         }
     }
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
+from sqlalchemy.orm import Session
 
 from server.errors import Unavailable
+from server.identity.accounts import Accounts
 from server.store import outbox
 from server.store.outbox import Event
 from server.store.store import Store
@@ -66,26 +68,32 @@ class Feed:
                     await asyncio.sleep(LOOK_S)
 
     async def _step(self, subscriber: Subscriber) -> bool:
-        """Tells what is new; whether there may be more."""
-        events = await asyncio.to_thread(self._news, subscriber.name)
-        for event in events:
+        """Tells what is new in each account; whether there may be more."""
+        pages = await asyncio.to_thread(self._news, subscriber.name)
+        for event in (event for page in pages for event in page):
             async with asyncio.timeout(HANDLE_S):
                 await subscriber.handle(event)
-            await asyncio.to_thread(self._done, subscriber.name, event.id)
-        return len(events) == PAGE
+            await asyncio.to_thread(self._done, subscriber.name, event)
+        return any(len(page) == PAGE for page in pages)
 
-    def _news(self, name: str) -> list[Event]:
-        account = self._store.account
+    def _news(self, name: str) -> list[list[Event]]:
+        own, *others = Accounts(self._store, self._store.account).active()
         with self._store.session() as session:
-            position = outbox.position(session, account, name)
-            if position is None:
-                outbox.done(session, account, name, outbox.before(session, account, 0))
-                return []
-            return outbox.page(session, account, position, PAGE)
+            known = outbox.position(session, own, name) is not None
+            return [_page(session, account, name, whole=known and account != own) for account in (own, *others)]
 
-    def _done(self, name: str, event: int) -> None:
+    def _done(self, name: str, event: Event) -> None:
         with self._store.session() as session:
-            outbox.done(session, self._store.account, name, event)
+            outbox.done(session, event.account, name, event.id)
+
+
+def _page(session: Session, account: str, name: str, *, whole: bool) -> list[Event]:
+    """What is new in one account. `whole`: an account that is new to a known subscriber is told of from its start."""
+    position = outbox.position(session, account, name)
+    if position is None:
+        position = 0 if whole else outbox.before(session, account, 0)
+        outbox.done(session, account, name, position)
+    return outbox.page(session, account, position, PAGE)
 
 
 class Journal:

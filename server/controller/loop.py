@@ -16,13 +16,18 @@ from typing import Any, TypeVar
 
 import structlog
 
+from server.control.instances import Machine
 from server.controller.alarms import Alarms, rung
+from server.controller.captures import Captures
 from server.controller.cluster import Cluster
 from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Settle, Step, Tried
+from server.controller.experiments import Experiments
 from server.controller.meter import Meter
 from server.controller.publish import route_table
 from server.controller.registry import Registry
 from server.controller.scaler import Scaler
+from server.controller.shadows import Shadows
+from server.controller.tenants import home_of, living, tenant, within
 from server.controller.updating import observation, refused, steps
 from server.edge.process import EdgeClient, EdgeError
 from server.edge.routes import RouteTable
@@ -30,7 +35,9 @@ from server.errors import Conflict, Unavailable
 from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
 from server.settings import Settings
+from server.shadow import reports
 from server.spec import EndpointSpec, Scaling
+from server.store.quotas import Defaults
 from server.store.store import Resource, Store
 
 log = structlog.get_logger(__name__)
@@ -66,7 +73,11 @@ class Controller:
         self.registry = Registry()
         self.meter = Meter(store)
         self.alarms = Alarms(store)
-        self.scaler = Scaler(store, settings.start_timeout_s)
+        self.scaler = Scaler(store, settings.start_timeout_s, limits=Defaults.of(settings))
+        self.shadows = Shadows(store, Captures(settings), settings.account)
+        self.experiments = Experiments(
+            store, Machine.here(settings.reserve_instances), limits=Defaults.of(settings)
+        )
         self.table: RouteTable | None = None
         self.published = asyncio.Condition()
         self._publishing = asyncio.Lock()
@@ -89,20 +100,27 @@ class Controller:
             tasks.create_task(self.meter.roll_up_forever())
             tasks.create_task(self.alarms.watch_forever())
             tasks.create_task(self.scaler.watch_forever())
+            tasks.create_task(self.shadows.flush_forever(self._living))
+            tasks.create_task(self.experiments.watch_forever())
 
     def routed(self, replica_id: str) -> bool:
         """Whether the edge may still send requests to this replica."""
         table = self.table
         return table is None or any(s.id == replica_id for backend in table.backends for s in backend.servers)
 
-    def has_route(self, endpoint: str) -> bool:
-        table = self.table
-        return table is not None and any(b.servers for b in table.backends if b.endpoint == endpoint)
+    def _living(self) -> set[str] | None:
+        """Ids of the replicas that are there; None until all of them were heard."""
+        return {beat.replica_id for beat in self.registry.beats()} if self.registry.settled else None
+
+    def has_route(self, endpoint: str, account: str = "") -> bool:
+        table, key = self.table, (account, endpoint)
+        return table is not None and any(b.servers for b in table.backends if (b.account, b.endpoint) == key)
 
     def wake(self, resource: Resource) -> None:
         """Has every variant of an endpoint that takes traffic start at least one replica."""
         spec = EndpointSpec.model_validate(resource.document)
-        self._wanted_awake |= {app_name(spec, variant) for variant in spec.variants if variant.weight > 0}
+        account = self._tenant(resource)
+        self._wanted_awake |= {app_name(spec, variant, account) for variant in spec.variants if variant.weight > 0}
         self.woken.set()
 
     async def _publish_forever(self) -> None:
@@ -118,8 +136,13 @@ class Controller:
 
     async def _publish(self) -> None:
         async with self._publishing:
-            resources = await asyncio.to_thread(self.store.find, KIND)
-            table = route_table(resources, self.registry, self.settings.default_endpoint)
+            accounts, resources = await asyncio.to_thread(living, self.store, KIND)
+            await asyncio.to_thread(self.shadows.look, resources)
+            # Where nobody is asked, all are the own account.
+            tenants = accounts[1:] if self.settings.authenticates else ()
+            table = route_table(
+                resources, self.registry, self.settings.default_endpoint, self.settings.account, tenants
+            )  # fmt: skip
             outcome = await asyncio.to_thread(self.edge.apply, table)
             if outcome != "unchanged":
                 log.info("routes published", how=outcome, servers=sum(len(b.servers) for b in table.backends))
@@ -148,16 +171,15 @@ class Controller:
     async def _reconcile(self) -> None:
         cluster = self._cluster
         assert cluster is not None
-        resources = await asyncio.to_thread(self.store.find, KIND)
+        accounts, resources = await asyncio.to_thread(living, self.store, KIND)
         apps = await self._bounded(cluster.apps)
-        now, beats = self._clock(), tuple(self.registry.beats())
-        alarmed = await asyncio.to_thread(rung, self.store, resources, now.timestamp())
-        seen = Seen(
-            apps, self._scaled, beats, now, self.settings.start_timeout_s, self.registry.settled, self._tried, alarmed
-        )
-        for resource in resources:
-            await self._bring_closer(await self._observed(resource, seen), seen, cluster)
-        for name in [name for name in apps if name.endpoint not in {r.name for r in resources}]:
+        for account in accounts:
+            own = [resource for resource in resources if resource.account == account]
+            seen = await self._seen(account, own, apps)
+            for resource in own:
+                await self._bring_closer(await self._observed(resource, seen), seen, cluster)
+        there = {(self._tenant(resource), resource.name) for resource in resources}
+        for name in [name for name in apps if (name.account, name.endpoint) not in there]:
             await self._bounded(cluster.delete, name)
             self._scaled.pop(name, None)
         self._known = frozenset(apps)
@@ -169,12 +191,27 @@ class Controller:
             assert self._cluster is not None
             await self._bounded(self._cluster.wake, name)
 
+    async def _seen(self, account: str, resources: list[Resource], apps: Mapping[AppName, App]) -> Seen:
+        """What there is of one account."""
+        now, mark = self._clock(), tenant(account, self.settings.account)
+        alarmed = await asyncio.to_thread(rung, self.store.of(account), resources, now.timestamp())
+        return Seen(
+            within(apps, mark), within(self._scaled, mark), self.registry.within(mark).beats, now,
+            self.settings.start_timeout_s, self.registry.settled, within(self._tried, mark), alarmed,
+        )  # fmt: skip
+
+    def _tenant(self, resource: Resource) -> str:
+        return tenant(resource.account, self.settings.account)
+
+    def _store(self, resource: Resource) -> Store:
+        return self.store.of(resource.account)
+
     async def _observed(self, resource: Resource, seen: Seen) -> Resource:
         """`resource` with what is there now, on disk before anything is done about it."""
         now = observation(resource, seen)
         if now == resource.observation or not seen.settled:
             return resource
-        await asyncio.to_thread(self.store.observe, resource, now)
+        await asyncio.to_thread(self._store(resource).observe, resource, now)
         self.registry.changed.set()  # a rollout may have moved traffic
         return replace(resource, observation=now)
 
@@ -184,24 +221,27 @@ class Controller:
                 await self._take(resource, step, cluster, seen.apps)
             except (ValueError, TypeError) as error:
                 # One endpoint that Ray Serve will not take must not stop the others.
-                log.exception("step refused", endpoint=resource.name)
+                log.exception("step refused", endpoint=resource.arn)
                 if (back := refused(resource, str(error), seen)) is not None:
-                    await asyncio.to_thread(self.store.observe, resource, back)
+                    await asyncio.to_thread(self._store(resource).observe, resource, back)
                 else:
-                    await asyncio.to_thread(self.store.report, resource, "Failed", str(error))
+                    await asyncio.to_thread(self._store(resource).report, resource, "Failed", str(error))
                 break
 
     async def _take(self, resource: Resource, step: Step, cluster: Cluster, apps: Mapping[AppName, App]) -> None:
+        account, store = self._tenant(resource), self._store(resource)
         match step:
             case Deploy(spec, variant):
-                name = app_name(spec, variant)
+                plain = app_name(spec, variant)
+                name = replace(plain, account=account)
                 log.info("deploying", endpoint=spec.name, variant=variant.name, revision=variant.revision)
-                home = replace(self.home, region=resource.region)
+                home = await asyncio.to_thread(home_of, self.home, resource, self.settings.account)
                 await self._bounded(cluster.deploy, spec, variant, home, name)
-                if name not in apps:
+                if plain not in apps:
                     self._tried[name] = _tried_again(self._tried.get(name), resource.generation)
                 self._scaled[name] = variant.scaling
-            case Delete(app):
+            case Delete(plain):
+                app = replace(plain, account=account)
                 log.info("removing", endpoint=app.endpoint, variant=app.variant, revision=app.revision)
                 await self._bounded(cluster.delete, app)
                 self._scaled.pop(app, None)
@@ -209,16 +249,18 @@ class Controller:
                 if status == "InService":
                     await self._publish()  # who reads InService and asks at once must meet the new routes
                 log.info("status", endpoint=resource.name, status=status, reason=reason)
-                await asyncio.to_thread(self.store.report, resource, status, reason)
+                await asyncio.to_thread(store.report, resource, status, reason)
             case Settle(document, reason):
                 await self._publish()
                 log.info("rollout over", endpoint=resource.name, reason=reason)
                 with contextlib.suppress(Conflict):
-                    await asyncio.to_thread(self.store.replace, resource, document, "InService", reason=reason)
+                    await asyncio.to_thread(store.replace, resource, document, "InService", reason=reason)
             case Forget():
                 with contextlib.suppress(Conflict):
-                    await asyncio.to_thread(self.store.remove, resource)
-                self._tried = {name: tried for name, tried in self._tried.items() if name.endpoint != resource.name}
+                    await asyncio.to_thread(store.remove, resource)
+                    await asyncio.to_thread(reports.forget, store, endpoint=resource.name)
+                key = (account, resource.name)
+                self._tried = {name: t for name, t in self._tried.items() if (name.account, name.endpoint) != key}
 
     async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)

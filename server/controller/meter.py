@@ -78,26 +78,16 @@ class Meter:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def keep(self, endpoint: str, points: Sequence[Point], instances: int) -> bool:
-        """False when the store could not take them; the replica then sends them again. `instances`: how many
-        replicas its variant has."""
+    async def keep(self, account: str, endpoint: str, points: Sequence[Point], instances: int) -> bool:
+        """False when the store could not take them; the replica then sends them again. `account`: empty for this
+        Hearth's own. `instances`: how many replicas its variant has."""
+        store = self._store.of(account) if account else self._store
         try:
-            await asyncio.to_thread(self._keep, endpoint, points, instances)
+            await asyncio.to_thread(_keep, store, endpoint, points, instances)
         except (SQLAlchemyError, Unavailable) as error:
             log.warning("measurements not kept", endpoint=endpoint, error=type(error).__name__)
             return False
         return True
-
-    def _keep(self, endpoint: str, points: Sequence[Point], instances: int) -> None:
-        document: Mapping[str, Any] = {}
-        try:
-            resource = self._store.get("Endpoint", endpoint)
-        except NotFound:
-            region = self._store.region
-        else:
-            region, document = resource.region, resource.document
-        every = [*points, *per_instance(points, instances), *utilization(points, instances, document)]
-        MetricStore(self._store.engine, self._store.account, region).add(every)
 
     async def roll_up_forever(self) -> None:
         while True:
@@ -108,3 +98,15 @@ class Meter:
                 log.warning("measurements not rolled up", error=type(error).__name__)
             else:
                 log.debug("measurements rolled up", points=went)
+
+
+def _keep(store: Store, endpoint: str, points: Sequence[Point], instances: int) -> None:
+    document: Mapping[str, Any] = {}
+    try:
+        resource = store.get("Endpoint", endpoint)
+    except NotFound:
+        region = store.region
+    else:
+        region, document = resource.region, resource.document
+    every = [*points, *per_instance(points, instances), *utilization(points, instances, document)]
+    MetricStore(store.engine, store.account, region).add(every)

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from server.beat import Beat
 from server.control.capacity import serverless
-from server.controller.registry import Registry, ready
+from server.controller.registry import Heard, Registry, ready
 from server.controller.rollout import recall
 from server.controller.shares import shared
-from server.edge.routes import Backend, RouteTable, Server
+from server.controller.tenants import tenant
+from server.edge.routes import Backend, RouteTable, Server, place
 from server.spec import EndpointSpec, VariantSpec
 from server.store.store import Resource
 
 
-def route_table(endpoints: Sequence[Resource], registry: Registry, default_endpoint: str | None) -> RouteTable:
-    """Routes to every ready replica of every endpoint that is not being deleted."""
-    backends = [
-        backend
-        for resource in endpoints
-        if resource.status != "Deleting"
-        for backend in _backends(resource, registry)
-    ]
-    bounds = {resource.name: _concurrency(resource) for resource in endpoints if resource.status != "Deleting"}
+def route_table(
+    endpoints: Sequence[Resource],
+    registry: Registry,
+    default_endpoint: str | None,
+    own: str = "",
+    tenants: Sequence[str] = (),
+) -> RouteTable:
+    """Routes to every ready replica of every endpoint that is not being deleted. `tenants` are the accounts beside the
+    `own` one whose callers are told apart."""
+    found = [(resource, tenant(resource.account, own)) for resource in endpoints if resource.status != "Deleting"]
+    backends = tuple(
+        replace(backend, account=account)
+        for resource, account in found
+        for backend in _backends(resource, registry.within(account))
+    )
+    bounds = {place(account, resource.name): _concurrency(resource) for resource, account in found}
     concurrency = {name: most for name, most in bounds.items() if most is not None}
-    return RouteTable(tuple(backends), default_endpoint, concurrency)
+    return RouteTable(backends, default_endpoint, tuple(tenants), own, concurrency)
 
 
 def _concurrency(resource: Resource) -> int | None:
@@ -37,22 +46,22 @@ def _concurrency(resource: Resource) -> int | None:
     return max(sum(int(config["MaxConcurrency"]) for config in side if config is not None) for side in configs)
 
 
-def _backends(resource: Resource, registry: Registry) -> list[Backend]:
+def _backends(resource: Resource, heard: Heard) -> list[Backend]:
     spec = EndpointSpec.model_validate(resource.document)
     if spec.pending is None:
-        return [_backend(spec, variant, registry) for variant in spec.variants]
-    return shared(spec, spec.pending, recall(spec.pending, resource.observation).share, registry)
+        return [_backend(spec, variant, heard) for variant in spec.variants]
+    return shared(spec, spec.pending, recall(spec.pending, resource.observation).share, heard)
 
 
-def _backend(spec: EndpointSpec, variant: VariantSpec, registry: Registry) -> Backend:
-    servers = tuple(Server(beat.replica_id, beat.host, beat.port) for beat in serving(spec, variant, registry))
+def _backend(spec: EndpointSpec, variant: VariantSpec, heard: Heard) -> Backend:
+    servers = tuple(Server(beat.replica_id, beat.host, beat.port) for beat in serving(spec, variant, heard))
     return Backend(spec.name, variant.name, variant.weight, servers, variant.limits.max_in_flight)
 
 
-def serving(spec: EndpointSpec, variant: VariantSpec, registry: Registry) -> list[Beat]:
+def serving(spec: EndpointSpec, variant: VariantSpec, heard: Heard) -> list[Beat]:
     """Ready replicas of the wanted revision; before it has one, those of the revision it replaces."""
-    wanted = ready(registry.of(spec.name, variant.name, variant.revision))
+    wanted = ready(heard.of(spec.name, variant.name, variant.revision))
     if wanted:
         return wanted
-    others = ready(registry.of(spec.name, variant.name))
+    others = ready(heard.of(spec.name, variant.name))
     return [beat for beat in others if beat.revision == others[-1].revision] if others else []

@@ -5,8 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from server.beat import LEASE_S, Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest beats of one account's replicas."""
+
+    beats: tuple[Beat, ...]
+
+    def of(self, endpoint: str, variant: str | None = None, revision: str | None = None) -> list[Beat]:
+        """Beats of one endpoint, variant or revision, oldest replica first."""
+        found = [
+            beat
+            for beat in self.beats
+            if beat.endpoint == endpoint and variant in (None, beat.variant) and revision in (None, beat.revision)
+        ]
+        return sorted(found, key=lambda beat: (beat.started_at, beat.replica_id))
 
 
 class Registry:
@@ -45,14 +62,9 @@ class Registry:
     def beats(self) -> list[Beat]:
         return [beat for beat, _ in self._beats.values()]
 
-    def of(self, endpoint: str, variant: str | None = None, revision: str | None = None) -> list[Beat]:
-        """Beats of one endpoint, variant or revision, oldest replica first."""
-        found = [
-            beat
-            for beat in self.beats()
-            if beat.endpoint == endpoint and variant in (None, beat.variant) and revision in (None, beat.revision)
-        ]
-        return sorted(found, key=lambda beat: (beat.started_at, beat.replica_id))
+    def within(self, account: str) -> Heard:
+        """As if there were no other account; empty: this Hearth's own."""
+        return Heard(tuple(beat for beat in self.beats() if beat.account == account))
 
 
 def ready(beats: Iterable[Beat]) -> list[Beat]:

@@ -9,23 +9,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.control import capacity
+from server.control import capacity, quotas
 from server.control.autoscaling.targets import MAX_CAPACITY, forget
 from server.controller.evidence import Evidence, evidence, was_asked
 from server.controller.timetable import Timetable
-from server.errors import Conflict, NotFound, Unavailable
+from server.errors import Conflict, LimitExceeded, NotFound, Unavailable
 from server.metrics.alarm import LATE_S
 from server.metrics.scaling import Bounds, Decision, Past, Suspended, decide
 from server.metrics.tracking import INSTANCES, PROVISIONED
 from server.spec import EndpointSpec, VariantSpec
+from server.store.quotas import Defaults
 from server.store.scaling import TARGET, Key, ended, forget_aged, forget_old, record
-from server.store.store import Resource, Store
+from server.store.store import Resource, Store, everywhere
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class Scene:
     spec: EndpointSpec
     variant: VariantSpec
     now: float
+    limits: Defaults
 
     @property
     def memory(self) -> dict[str, Any]:
@@ -79,13 +81,16 @@ class Scene:
 
 
 class Scaler:
-    """Looks after the scalable targets of all regions."""
+    """Looks after the scalable targets of all accounts and regions."""
 
-    def __init__(self, store: Store, patience_s: float, clock: Callable[[], float] = time.time) -> None:
-        """`patience_s`: how long a new capacity may take to be there."""
+    def __init__(
+        self, store: Store, patience_s: float, clock: Callable[[], float] = time.time, limits: Defaults | None = None
+    ) -> None:
+        """`patience_s`: how long a new capacity may take to be there; `limits`: of accounts' quotas."""
         self._store = store
         self._patience_s = patience_s
         self._clock = clock
+        self._limits = limits or Defaults()
         self._timetable = Timetable()
 
     async def watch_forever(self) -> None:
@@ -100,8 +105,8 @@ class Scaler:
     def look(self) -> None:
         """Looks at every target once."""
         now = self._clock()
-        for target in self._store.find(TARGET):
-            store = self._store.within(target.region)
+        for target in everywhere(self._store, TARGET):
+            store = self._store.of(target.account).within(target.region)
             try:
                 self._timetable.carry_out(store, target, now)
                 self._see(store, target.name, now)
@@ -124,9 +129,9 @@ class Scaler:
         variant = capacity.find(spec, key.variant)
         if variant is None:
             return
-        scene = Scene(store, target, key, endpoint, spec, variant, now)
+        scene = Scene(store, target, key, endpoint, spec, variant, now, self._limits)
         if self._settled(scene):
-            scene = Scene(store, store.get(TARGET, name), key, endpoint, spec, variant, now)
+            scene = replace(scene, target=store.get(TARGET, name))
         if endpoint.status == "InService":
             _scale(scene)
 
@@ -199,18 +204,39 @@ def _cause(scene: Scene, decision: Decision, current: int, found: list[Evidence]
 
 
 def _change(scene: Scene, current: int, desired: int, cause: str, details: str | None) -> None:
-    """Asks for another capacity. Raises Conflict when the endpoint was changed meanwhile."""
+    """Asks for another capacity, which the account's quota may not have room for. Raises Conflict when the endpoint was
+    changed meanwhile."""
+    try:
+        _changed(scene, current, desired, cause, details)
+    except LimitExceeded as error:
+        _refused(scene, desired, cause, error.message)
+
+
+def _refused(scene: Scene, desired: int, cause: str, why: str) -> None:
+    """Once for each capacity and reason, until another one was set."""
+    if scene.memory.get("refused") == [desired, why]:
+        return
+    words = f"Setting {scene.words} to {desired}."
+    message = f"Failed to set {scene.words} to {desired}. Reason: {why}"
+    with scene.store.transaction() as together:
+        record(together, scene.key, words, cause, "Failed", scene.now, StatusMessage=message)
+        together.observe(scene.target, {**scene.memory, "refused": [desired, why]})
+        forget_old(together, scene.key)
+
+
+def _changed(scene: Scene, current: int, desired: int, cause: str, details: str | None) -> None:
     document = capacity.with_capacity(scene.spec, scene.variant, scene.key.dimension, desired)
     memory, now = scene.memory, scene.now
     direction = "scaled_out" if desired >= current else "scaled_in"
     with scene.store.transaction() as together:
         together.replace(scene.endpoint, document, scene.endpoint.status)
+        quotas.check_endpoint(together, scene.limits, scene.spec, EndpointSpec.model_validate(document))
         if memory.get("open") is not None:
             ended(together, memory["open"], "Overridden", f"A new {scene.words} was set meanwhile.", now)
         words = f"Setting {scene.words} to {desired}."
         activity = record(together, scene.key, words, cause, "InProgress", now, Details=details or None)
         memory |= {"open": activity.name, "desired": desired, "direction": direction, direction: now}
-        memory |= {"not_scaled": None} | ({"before_out": current} if direction == "scaled_out" else {})
+        memory |= {"not_scaled": None, "refused": None} | ({"before_out": current} if direction == "scaled_out" else {})
         together.observe(scene.target, memory)
         forget_old(together, scene.key)
     log.info("scaling", resource=scene.key.resource_id, was=current, now=desired, cause=cause, details=details)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.controller.registry import Registry, ready
+from server.controller.registry import Heard, ready
 from server.edge.routes import Backend, Server
 from server.spec import EndpointSpec, Rollout
 
@@ -12,7 +12,7 @@ Sides = Sequence[tuple[EndpointSpec, float]]
 """Both versions, and the part of the traffic that each has."""
 
 
-def shared(spec: EndpointSpec, rollout: Rollout, share: float, registry: Registry) -> list[Backend]:
+def shared(spec: EndpointSpec, rollout: Rollout, share: float, heard: Heard) -> list[Backend]:
     """Backends of an endpoint `share` of whose traffic goes to what `rollout` makes of it.
 
     Each side divides its part among its variants by their weights. A variant of one side only is there as long
@@ -21,10 +21,10 @@ def shared(spec: EndpointSpec, rollout: Rollout, share: float, registry: Registr
     sides = [(spec, 1.0 - share), (rollout.spec, share)]
     names = dict.fromkeys(variant.name for side, part in sides if part > 0 for variant in side.variants)
     split = len(rollout.strategy.shares) > 1
-    return [_backend(spec.name, name, sides, split, registry) for name in names]
+    return [_backend(spec.name, name, sides, split, heard) for name in names]
 
 
-def _backend(endpoint: str, name: str, sides: Sides, split: bool, registry: Registry) -> Backend:
+def _backend(endpoint: str, name: str, sides: Sides, split: bool, heard: Heard) -> Backend:
     """One variant of both sides; who has no ready replica leaves its part to the other."""
     found = [
         (variant, part, part * variant.weight / sum(each.weight for each in side.variants))
@@ -37,7 +37,7 @@ def _backend(endpoint: str, name: str, sides: Sides, split: bool, registry: Regi
     for variant, part, weighed in found:
         # Without a weight of its own it is still asked for by name, in the parts of the sides.
         parts[variant.revision] = parts.get(variant.revision, 0.0) + (weighed if weight > 0 else part)
-    beats = {revision: ready(registry.of(endpoint, name, revision)) for revision in parts}
+    beats = {revision: ready(heard.of(endpoint, name, revision)) for revision in parts}
     there = {revision: part for revision, part in parts.items() if beats[revision]}
     live = {revision: part for revision, part in there.items() if part > 0} or dict.fromkeys(there, 1.0)
     servers = tuple(

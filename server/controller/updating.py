@@ -98,6 +98,7 @@ def _advanced(resource: Resource, spec: EndpointSpec, rollout: Rollout, seen: Se
 
 def _sight(resource: Resource, spec: EndpointSpec, rollout: Rollout, seen: Seen) -> Sight:
     blue, green = _apps(spec), _apps(rollout.spec)
+    answering = {app_name(spec, variant) for variant in spec.variants}  # no traffic waits for a shadow to go back
     rung = frozenset(
         name for (region, name), at in seen.alarmed.items() if region == resource.region and at >= rollout.asked_at
     )
@@ -109,7 +110,7 @@ def _sight(resource: Resource, spec: EndpointSpec, rollout: Rollout, seen: Seen)
     ]  # fmt: skip
     return Sight(
         now=seen.now.timestamp(),
-        blue=tuple(Fleet(_size(blue[app]), seen.ready(app)) for app in blue if app not in green),
+        blue=tuple(Fleet(_size(blue[app]), seen.ready(app)) for app in blue if app not in green and app in answering),
         green=tuple(Fleet(_size(green[app]), seen.ready(app)) for app in green if app not in blue),
         alarms=rung,
         failure=explained(failed[0], seen.apps[failed[0]], seen) if failed and seen.settled else None,
@@ -154,12 +155,16 @@ def _words(rollout: Rollout, progress: Progress) -> str:
 
 
 def _apps(spec: EndpointSpec) -> dict[AppName, VariantSpec]:
-    return {app_name(spec, variant): variant for variant in spec.variants}
+    return {app_name(spec, variant): variant for variant in spec.fleet}
 
 
 def _counted(spec: EndpointSpec, seen: Seen, share: float) -> Mapping[str, Any]:
+    shadows = {variant.name for variant in spec.shadows}  # their weights are no part of the traffic
     return {
-        variant.name: {"replicas": seen.ready(app), "weight": round(variant.weight * share, 6)}
+        variant.name: {
+            "replicas": seen.ready(app),
+            "weight": variant.weight if variant.name in shadows else round(variant.weight * share, 6),
+        }
         for app, variant in _apps(spec).items()
     }
 

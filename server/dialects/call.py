@@ -15,7 +15,7 @@ from server.errors import BadRequest
 TARGET_CONTAINER = header_name(INVOKE, "TargetContainerHostname", output=False).lower()
 _CUSTOM = header_name(INVOKE, "CustomAttributes").lower().encode()
 _VARIANT = header_name(INVOKE, "InvokedProductionVariant").lower().encode()
-_TARGET = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
+TARGET_VARIANT = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
 _SESSION = header_name(INVOKE, "SessionId", output=False).lower().encode()
 _ACCEPTS = (b"x-amzn-sagemaker-accept", b"accept")
 _SHOWN = (b"content-type", b"accept", b"x-amzn-sagemaker-", b"x-request-id")
@@ -67,7 +67,7 @@ class Call:
         for name, value in self.headers.items():
             if rule := HEADER_RULES.get(name):
                 rule.check(value.decode("latin-1"))
-        target = self.headers.get(_TARGET)
+        target = self.headers.get(TARGET_VARIANT)
         if target is not None and target.decode("latin-1") != identity.variant:
             raise BadRequest(f"variant {target.decode('latin-1')} was not found here", field="TargetVariant")
         if self.headers.get(_SESSION) == b"NEW_SESSION":

@@ -163,3 +163,5 @@ class Engines:
     """Paths below `openai` that this model can answer, e.g. ``/v1/chat/completions``."""
     targets: tuple[str, ...] = ()
     """Host names of the containers that an invocation must choose from; none: it must not choose."""
+    capacity: int | None = None
+    """Answers that it makes good use of at once; more would only wait inside. None: it does not say."""

@@ -173,8 +173,8 @@ def stream_failure(exc: HearthError, *, timed_out: bool = False) -> bytes:
     return eventstream.exception("ModelStreamError", {"Message": exc.message[:MAX_MESSAGE], "ErrorCode": code})
 
 
-def endpoint_not_found(name: str, identity: Identity) -> NotFound:
-    return NotFound(f"Endpoint {name} of account {identity.account} not found.", field=ENDPOINT_FIELD)
+def endpoint_not_found(name: str, account: str) -> NotFound:
+    return NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD)
 
 
 def _first(table: tuple[tuple[type[HearthError], str], ...], exc: HearthError) -> str:

@@ -46,7 +46,7 @@ class OpenAI:
     async def serve(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """A client of `/v1`. Raises NotFound for a route or an endpoint that is not here."""
         if route.endpoint is not None and route.endpoint != self._identity.endpoint:
-            raise endpoint_not_found(route.endpoint, self._identity)
+            raise endpoint_not_found(route.endpoint, self._identity.account)
         path = route.path
         if self._app is not None and path in self._routes:
             await self._app(_at(scope, path), receive, send)

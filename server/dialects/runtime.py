@@ -94,7 +94,7 @@ class Runtime:
     def check(self, call: Call, route: Route) -> None:
         """Raises what is wrong with an invocation but for its body."""
         if route.endpoint is not None and route.endpoint != self._identity.endpoint:
-            raise endpoint_not_found(route.endpoint, self._identity)
+            raise endpoint_not_found(route.endpoint, self._identity.account)
         if route.kind is not Kind.CONTAINER:
             call.check_headers(self._identity)
         call.check_target(self._engines.targets, self._identity.endpoint)

@@ -28,21 +28,23 @@ from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
 from server.door.events import EventsApi
 from server.door.forward import Forwarder
-from server.door.keeper import Doorkeeper
+from server.door.keeper import Doorkeeper, caller_of, seen_by
 from server.door.listing import Models
 from server.door.objects import ObjectGate
 from server.door.pages import ready_page
 from server.door.refusal import refusal
-from server.door.scrape import Scraper
+from server.door.scrape import Scraper, View
 from server.door.wake import Waker, finder
 from server.errors import BadRequest, HearthError, NotFound
 from server.identity.authority import Authority
 from server.identity.judge import Judge
+from server.identity.key_policies import KeyPolicies
 from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
 from server.objects.app import ObjectsApp
 from server.objects.app import application as object_store
 from server.objects.request import is_object_request
+from server.store.quotas import Defaults
 from server.store.store import THREADS, Store
 from server.vault.secret_box import SecretBox
 from server.vault.vault import Vault
@@ -71,18 +73,20 @@ class Door:
 
 def application(launch: Launch, store: Store) -> Door:
     settings = launch.settings
-    control = ControlClient(launch.control_url, launch.token)
+    control = ControlClient(launch.control_url, launch.token, launch.nodes)
     forwarder = Forwarder(edge_config(settings).internal_socket, read_timeout_s=3600.0)
     vault = Vault(store.engine, settings.master_keys)
     keeper = _keeper(launch, store, vault) if settings.authenticates else None
-    waker = Waker(settings, finder(store, settings.account), control, forwarder, keeper)
-    scraper = Scraper(control, edge_config(settings).internal_socket)
+    waker = Waker(settings, finder(store), control, forwarder, keeper)
+    scraper = Scraper(control, edge_config(settings).internal_socket, launch.nodes)
 
     async def home(request: Request) -> Response:
-        return HTMLResponse(await asyncio.to_thread(ready_page, settings, store))
+        return HTMLResponse(await asyncio.to_thread(ready_page, settings, seen_by(request, store)))
 
-    async def metrics(_request: Request) -> Response:
-        return Response(await scraper.scrape(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics(request: Request) -> Response:
+        caller = caller_of(request)
+        view = View.of(caller, settings.account)
+        return Response(await scraper.scrape(view), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def ping(_request: Request) -> Response:
         """Healthy when the endpoint behind the container contract, if one is named, can answer."""
@@ -93,9 +97,11 @@ def application(launch: Launch, store: Store) -> Door:
         return JSONResponse({"status": "ok"})
 
     machine = Machine.here(settings.reserve_instances)
+    quotas = Defaults.of(settings)
     audit = AuditLog(store.engine, Keeper(settings.state_dir))
-    gate = None if keeper is None else ObjectGate(keeper, settings.account)
-    objects = object_store(settings, gate, ObjectsAudit(audit, settings).observe, vault)
+    gate = None if keeper is None else ObjectGate(keeper)
+    whose = None if keeper is None else keeper.authority.account_of
+    objects = object_store(settings, gate, ObjectsAudit(audit, settings, whose=whose).observe, vault)
     authorize = anyone if keeper is None else Authorizer(keeper.judge)
     dispatcher = Dispatcher(authorize, ControlAudit(audit, settings.audit_data_share).observe)
 
@@ -116,13 +122,15 @@ def application(launch: Launch, store: Store) -> Door:
 
     routes = Starlette(
         routes=[
-            *AwsApi(store, machine, dispatcher, logs=settings.log_dir, vault=vault, keeper=keeper).routes(),
+            *AwsApi(
+                store, machine, dispatcher, logs=settings.log_dir, vault=vault, keeper=keeper, quotas=quotas
+            ).routes(),
             Route("/ping", ping),
             *asking(
                 [Route("/", home), Route("/metrics", metrics), *Models(store).routes(), *EventsApi(store).routes()],
                 keeper,
             ),
-            *EndpointsApi(store, control, HearthAudit(audit, settings), keeper).routes(),
+            *EndpointsApi(store, control, HearthAudit(audit, settings), keeper, quotas).routes(),
             Mount("/endpoints", waker),
             Mount("/v1", waker),
         ],
@@ -136,7 +144,7 @@ def application(launch: Launch, store: Store) -> Door:
 def _keeper(launch: Launch, store: Store, vault: Vault) -> Doorkeeper:
     settings = launch.settings
     camera = Camera.of(settings, SecretBox(vault), store.engine, launch.token)
-    return Doorkeeper(Authority(), Judge(), camera, settings.account, settings.region)
+    return Doorkeeper(Authority(), Judge(KeyPolicies(store.engine)), camera, settings.region)
 
 
 async def refuse(request: Request, error: Exception) -> Response:

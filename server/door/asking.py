@@ -27,6 +27,7 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     ("GET", "/v1/models/{model}"): (("sagemaker:DescribeEndpoint", "endpoint"),),
     ("GET", "/hearth/endpoints"): _LISTS,
     ("GET", "/hearth/endpoints/{name}"): (("sagemaker:DescribeEndpoint", "endpoint"),),
+    ("GET", "/hearth/endpoints/{name}/shadow"): (("sagemaker:DescribeEndpoint", "endpoint"),),
     ("PUT", "/hearth/endpoints/{name}"): _DEPLOYS,
     ("DELETE", "/hearth/endpoints/{name}"): (("sagemaker:DeleteEndpoint", "endpoint"),),
     ("GET", "/hearth/state"): _LISTS,

@@ -35,7 +35,12 @@ OBJECT_LISTS = frozenset({
 class ObjectsAudit:
     """`observe` for the object store: calls to buckets are control calls, those to objects are sampled."""
 
-    def __init__(self, log: AuditLog, settings: Settings, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, log: AuditLog, settings: Settings, draw: Callable[[], float] = random.random,
+        whose: Callable[[str], str | None] | None = None,
+    ) -> None:  # fmt: skip
+        """`whose`: the account of an access key that was not proved, where it is known."""
+        self._whose = whose
         self._log = log
         self._settings = settings
         self._draw = draw
@@ -57,10 +62,11 @@ class ObjectsAudit:
 
     def _call(self, seen: Seen, name: str, *, data: bool) -> Call:
         caller = seen.caller
-        account = (caller.account if caller is not None else "") or self._settings.account
         headers = seen.request.headers if seen.request is not None else {}
         signed = scope(headers, seen.request.query) if seen.request is not None else None
         region = signed.region if signed else self._settings.region
+        claimed = self._whose(signed.access_key) if self._whose is not None and signed else None
+        account = (caller.account if caller is not None else claimed) or self._settings.account
         shape = seen.operation.input_shape if seen.operation is not None else None
         kept = redact(seen.params, shape) if shape is not None else {}
         if "bucket" in kept:
@@ -118,14 +124,16 @@ class HearthAudit:
         kept = redact({**request.path_params, **body})
         message = None if error is None else error.message
         endpoint = request.path_params.get("name", "")
-        arn = f"arn:aws:sagemaker:{settings.region}:{settings.account}:endpoint/{endpoint.lower()}"
+        caller = _caller(request)
+        account = settings.account if caller is None else caller.account
+        arn = f"arn:aws:sagemaker:{settings.region}:{account}:endpoint/{endpoint.lower()}"
         return Call(
             source="hearth.internal",
             name=name,
-            account=settings.account,
+            account=account,
             region=settings.region,
             read_only=False,
-            caller=None if isinstance(error, Unauthenticated) else _caller(request) or root(settings.account),
+            caller=None if isinstance(error, Unauthenticated) else caller or root(account),
             address=request.headers.get("x-forwarded-for", ""),
             user_agent=request.headers.get("user-agent", ""),
             request_id=request.headers.get("x-request-id", ""),

@@ -25,6 +25,8 @@ from server.control.services import SERVICES, by_query, by_target
 from server.door.body import CONTROL_BYTES, whole
 from server.door.keeper import Doorkeeper
 from server.errors import BadRequest, HearthError, UnknownOperation
+from server.settings import part
+from server.store.quotas import Defaults
 from server.store.store import Store
 from server.vault.vault import Vault
 
@@ -34,7 +36,8 @@ MAIN = SERVICES["sagemaker"]
 
 
 class AwsApi:
-    """One address for all regions: a caller sees the region that its request is signed for."""
+    """One address for all accounts and regions: a caller sees its own account, in the region that its request is
+    signed for. `store` is this Hearth's own account's."""
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class AwsApi:
         logs: Path | None = None,
         vault: Vault | None = None,
         keeper: Doorkeeper | None = None,
+        quotas: Defaults | None = None,
     ) -> None:
         self._store = store
         self._machine = machine
@@ -52,6 +56,7 @@ class AwsApi:
         self._keeper = keeper
         self._logs = logs
         self._vault = vault
+        self._quotas = quotas or Defaults()
 
     def routes(self) -> list[Route]:
         return [
@@ -67,13 +72,13 @@ class AwsApi:
             body = await whole(request, CONTROL_BYTES)
             service, operation = _address(request, wire, signed.service if signed else "", body)
         except HearthError as error:
-            return self._refuse(context, wire, error)
+            return self._refuse(self._claimed(context), wire, error)
         if self._keeper is not None:
             try:
                 caller = await self._keeper.caller(request.scope, body, (service.signing_name,))
             except HearthError as error:
-                return _response(self._dispatcher.refuse(context, service, operation, wire, error))
-            context = replace(context, caller=caller)
+                return _response(self._dispatcher.refuse(self._claimed(context), service, operation, wire, error))
+            context = replace(self._bound(context, caller.account), caller=caller)
         return _response(await asyncio.to_thread(self._dispatcher.call, context, service, operation, wire, body))
 
     def _context(self, request: Request, signed: Scope | None) -> Context:
@@ -84,7 +89,20 @@ class AwsApi:
         )  # fmt: skip
         store = self._store.within(signed.region if signed else self._store.region)
         request_id = headers.get("x-request-id") or str(uuid.uuid4())
-        return Context(store, self._machine, request_id, client=client, logs=self._logs, vault=self._vault)
+        return Context(
+            store, self._machine, request_id, client=client, logs=self._logs, vault=self._vault, quotas=self._quotas,
+            own=self._store.account,
+        )  # fmt: skip
+
+    def _claimed(self, context: Context) -> Context:
+        """For a caller who is refused: the account whose key it names, so that no other's audit log tells of it."""
+        account = None if self._keeper is None else self._keeper.authority.account_of(context.client.access_key)
+        return context if account is None else self._bound(context, account)
+
+    def _bound(self, context: Context, account: str) -> Context:
+        """`context` as an account sees it."""
+        logs = None if self._logs is None else part(self._logs, account, self._store.account)
+        return replace(context, store=context.store.of(account), logs=logs)
 
     def _refuse(self, context: Context, wire: Wire, error: HearthError) -> Response:
         return _response(self._dispatcher.refuse(context, MAIN, "", wire, error))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 from server.errors import HearthError, NotFound, NotReady, Throttled, Unavailable
+from server.nodes import NodeIdentity, calling
 
 RETRY_S = 0.2
 
@@ -16,22 +18,24 @@ RETRY_S = 0.2
 class ControlClient:
     """Calls the controller's own listener; a controller that restarts is waited for."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, nodes: NodeIdentity | None = None) -> None:
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
             limits=httpx.Limits(max_connections=None),
             trust_env=False,
+            verify=calling(nodes),
         )
 
-    async def wake(self, endpoint: str, timeout_s: float) -> None:
-        """Returns once `endpoint` can be routed to. Raises NotFound, NotReady or Throttled."""
+    async def wake(self, endpoint: str, timeout_s: float, account: str = "") -> None:
+        """Returns once `endpoint` can be routed to. `account`: its owner's, empty for this Hearth's own. Raises
+        NotFound, NotReady or Throttled."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
                 reply = await self._client.post(
                     f"/wake/{endpoint}",
-                    params={"timeout_s": left},
+                    params={"timeout_s": left, "account": account},
                     timeout=httpx.Timeout(left + 5.0, connect=2.0),
                 )
             except httpx.TransportError:
@@ -43,7 +47,7 @@ class ControlClient:
         raise NotReady(f"Endpoint {endpoint} did not become ready within {timeout_s:.0f} s.")
 
     async def state(self) -> dict[str, Any]:
-        """Replicas and waiting requests. Raises Unavailable while the controller restarts."""
+        """Replicas and waiting requests of all accounts. Raises Unavailable while the controller restarts."""
         try:
             reply = await self._client.get("/state", timeout=5.0)
             return dict(reply.raise_for_status().json())
@@ -52,6 +56,16 @@ class ControlClient:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def of_account(state: Mapping[str, Any], account: str) -> dict[str, Any]:
+    """What one account sees of the state; empty: this Hearth's own."""
+    waiting = {where.rpartition(":"): count for where, count in state["waiting"].items()}
+    return {
+        **state,
+        "replicas": [beat for beat in state["replicas"] if beat["account"] == account],
+        "waiting": {name: count for (owner, _, name), count in waiting.items() if owner == account},
+    }
 
 
 def _as_error(reply: httpx.Response) -> HearthError:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from server.control.events import rendered
+from server.door.keeper import seen_by
 from server.errors import BadRequest, Throttled
 from server.store import outbox
 from server.store.store import Store
@@ -39,23 +40,23 @@ class EventsApi:
         return [Route("/hearth/events", self.events)]
 
     async def events(self, request: Request) -> Response:
-        asked = request.query_params
+        asked, store = request.query_params, seen_by(request, self._store)
         limit = _number(asked, "limit", MOST, 1, MOST)
         if "text/event-stream" in request.headers.get("accept", ""):
             given = {"after": asked.get("after") or request.headers.get("last-event-id", "")}
-            after = _number(given, "after") if given["after"] else await asyncio.to_thread(self._before, 0)
-            return _Followed(self, self._follow(after))
+            after = _number(given, "after") if given["after"] else await asyncio.to_thread(_before, store, 0)
+            return _Followed(self, self._follow(store, after))
         last = _number(asked, "last", 0, 0, MOST)
-        after = await asyncio.to_thread(self._before, last) if last else _number(asked, "after")
-        found = await asyncio.to_thread(self._page, after, limit)
+        after = await asyncio.to_thread(_before, store, last) if last else _number(asked, "after")
+        found = await asyncio.to_thread(_page, store, after, limit)
         return JSONResponse({"events": [_shown(event) for event in found], "next": found[-1].id if found else after})
 
-    async def _follow(self, after: int) -> AsyncIterator[str]:
+    async def _follow(self, store: Store, after: int) -> AsyncIterator[str]:
         end = time.monotonic() + STREAM_S
         quiet_since = time.monotonic()
         yield ": events\n\n"
         while time.monotonic() < end:
-            found = await asyncio.to_thread(self._page, after, MOST)
+            found = await asyncio.to_thread(_page, store, after, MOST)
             for event in found:
                 after = event.id
                 yield f"id: {event.id}\nevent: {event.change}\ndata: {json.dumps(rendered(event))}\n\n"
@@ -66,15 +67,6 @@ class EventsApi:
                 yield ":\n\n"
             if len(found) < MOST:
                 await asyncio.sleep(LOOK_S)
-
-    def _page(self, after: int, limit: int) -> list[outbox.Event]:
-        with self._store.session() as session:
-            return outbox.page(session, self._store.account, after, limit)
-
-    def _before(self, last: int) -> int:
-        """The id behind which the newest `last` events are."""
-        with self._store.session() as session:
-            return outbox.before(session, self._store.account, last)
 
     def enter(self) -> None:
         if self._followers >= FOLLOWERS:
@@ -98,6 +90,17 @@ class _Followed(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._api.leave()
+
+
+def _page(store: Store, after: int, limit: int) -> list[outbox.Event]:
+    with store.session() as session:
+        return outbox.page(session, store.account, after, limit)
+
+
+def _before(store: Store, last: int) -> int:
+    """The id behind which the newest `last` events are."""
+    with store.session() as session:
+        return outbox.before(session, store.account, last)
 
 
 def _shown(event: outbox.Event) -> dict[str, Any]:

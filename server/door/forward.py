@@ -29,9 +29,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Forwardable:
-    """A request, read whole, and the endpoint it is for."""
+    """A request, read whole, and the place of the endpoint it is for (`server.edge.routes.place`)."""
 
-    endpoint: str
+    place: str
     method: str
     target: str
     """Path and query as the client sent them."""
@@ -72,7 +72,7 @@ class Forwarder:
         broke off before it answered.
         """
         headers = [(k, v) for k, v in request.headers if k.lower() not in HOP_BY_HOP]
-        headers.append((b"x-hearth-endpoint", request.endpoint.encode()))
+        headers.append((b"x-hearth-endpoint", request.place.encode()))
         try:
             url = httpx.URL("http://edge" + request.target)
         except httpx.InvalidURL as error:

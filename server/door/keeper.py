@@ -30,11 +30,10 @@ REMEMBER_S = 5.0
 class Doorkeeper:
     """Decides from identities as they are in the store: a key that is revoked is refused from the next request on."""
 
-    def __init__(self, authority: Authority, judge: Judge, camera: Camera, account: str, region: str) -> None:
+    def __init__(self, authority: Authority, judge: Judge, camera: Camera, region: str) -> None:
         self.authority = authority
         self.judge = judge
         self._camera = camera
-        self._account = account
         self._region = region
         self._mutex = asyncio.Lock()
 
@@ -71,16 +70,16 @@ class Doorkeeper:
         caller = request.state.caller = self.authority.prove(claim, body)
         name = next(iter(request.path_params.values()), "")
         for action, kind in asks:
-            self.check(caller, request.scope, action, self.arn(kind, name) if kind else "*")
+            self.check(caller, request.scope, action, self.arn(caller.account, kind, name) if kind else "*")
 
-    def arn(self, kind: str, name: str) -> str:
-        return f"arn:aws:sagemaker:{self._region}:{self._account}:{kind}/{name.lower()}"
+    def arn(self, account: str, kind: str, name: str) -> str:
+        return f"arn:aws:sagemaker:{self._region}:{account}:{kind}/{name.lower()}"
 
     def check(self, caller: Caller, scope: Scope, action: str, resource: str) -> None:
-        """Raises Forbidden."""
+        """`resource` is of the caller's account: nobody reaches another's. Raises Forbidden."""
         needed = (f"sagemaker:{CALL_WITH_BEARER}", action) if caller.bearer else (action,)
         for each in needed:
-            self.judge.check(caller, self._account, each, resource, lambda: self._facts(caller, scope))
+            self.judge.check(caller, caller.account, each, resource, lambda: self._facts(caller, scope))
 
     def _facts(self, caller: Caller, scope: Scope) -> dict[str, tuple[str, ...]]:
         headers = Headers(scope=scope)
@@ -91,6 +90,23 @@ class Doorkeeper:
                 region=self._region, user_agent=headers.get("user-agent", ""),
             ),
         }  # fmt: skip
+
+
+def caller_of(request: Request) -> Caller | None:
+    """Who was admitted; None where nobody is asked, or nobody was known."""
+    found = getattr(request.state, "caller", None)
+    return found if isinstance(found, Caller) else None
+
+
+def tenant_of(caller: Caller | None, own: str) -> str:
+    """A caller's account as beats and routes have it: empty for this Hearth's own."""
+    return "" if caller is None or caller.account == own else caller.account
+
+
+def seen_by(request: Request, store: Store) -> Store:
+    """The store as the caller's account sees it; `store` where nobody is asked who they are."""
+    caller = caller_of(request)
+    return store if caller is None else store.of(caller.account)
 
 
 async def _body(request: Request) -> bytes:

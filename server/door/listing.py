@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.control import endpoints
+from server.door.keeper import seen_by
 from server.errors import NotFound
 from server.store.store import Resource, Store
 
@@ -23,14 +24,14 @@ class Models:
     def routes(self) -> list[Route]:
         return [Route("/v1/models", self.list), Route("/v1/models/{model}", self.one)]
 
-    async def list(self, _request: Request) -> Response:
-        found = await asyncio.to_thread(endpoints.find, self._store)
+    async def list(self, request: Request) -> Response:
+        found = await asyncio.to_thread(endpoints.find, seen_by(request, self._store))
         return JSONResponse({"object": "list", "data": [_card(r) for r in found if r.status != "Deleting"]})
 
     async def one(self, request: Request) -> Response:
         name = request.path_params["model"]
         try:
-            return JSONResponse(_card(await asyncio.to_thread(endpoints.describe, self._store, name)))
+            return JSONResponse(_card(await asyncio.to_thread(endpoints.describe, seen_by(request, self._store), name)))
         except NotFound:
             raise NotFound(f"The model `{name}` does not exist.", field="model") from None
 

@@ -21,10 +21,9 @@ _TOKEN = "x-amz-security-token"
 class ObjectGate:
     """`Doorkeeper.fresh` has to come before a request reaches it."""
 
-    def __init__(self, keeper: Doorkeeper, account: str) -> None:
+    def __init__(self, keeper: Doorkeeper) -> None:
         self._keeper = keeper
         self._authority = keeper.authority
-        self._account = account
         self._strict = StrictGate(keeper.authority.lookup)
 
     def admit(self, request: Request) -> Caller:
@@ -41,7 +40,7 @@ class ObjectGate:
             for ask in asks(operation, request.bucket, request.key, request.query, request.headers, keys=keys):
                 facts = partial(_facts, known, request, ask)
                 for resource in ask.resources:
-                    self._keeper.judge.check(known, self._account, ask.action, resource, facts)
+                    self._keeper.judge.check(known, known.account, ask.action, resource, facts)
         except Forbidden as error:
             raise ObjectError("AccessDenied", error.message) from None
         except Unauthenticated:

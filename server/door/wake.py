@@ -13,13 +13,15 @@ from starlette.datastructures import Headers as HeaderView
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from server.dialects.call import TARGET_VARIANT
 from server.dialects.documents import parse_object
-from server.dialects.errors import ENDPOINT_FIELD
+from server.dialects.errors import endpoint_not_found
 from server.door.body import whole
 from server.door.control_client import ControlClient
 from server.door.forward import Answer, Forwardable, Forwarder
 from server.door.keeper import Doorkeeper
 from server.door.refusal import refusal
+from server.edge.routes import place
 from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotReady, Throttled
 from server.identity.authority import Claim
 from server.settings import Settings
@@ -33,10 +35,11 @@ JSON_DEPTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An endpoint, and its ARN."""
+    """An endpoint, its ARN and its account."""
 
     spec: EndpointSpec
     arn: str
+    account: str
 
 
 class Waker:
@@ -45,7 +48,7 @@ class Waker:
     def __init__(
         self,
         settings: Settings,
-        find: Callable[[str], Found],
+        find: Callable[[str, str], Found],
         control: ControlClient,
         forwarder: Forwarder,
         keeper: Doorkeeper | None = None,
@@ -62,13 +65,17 @@ class Waker:
         held = 0
         try:
             claim = None if self._keeper is None else await self._keeper.claim(scope)
-            found, body = await self._read(request)
-            spec = found.spec
+            account = self._settings.account if claim is None else claim.account
+            name, found, body = await self._read(request, account, open=claim is None)
             held = len(body)
             if self._keeper is not None and claim is not None:
-                self._admit(self._keeper, claim, scope, found.arn, body)
+                arn = self._keeper.arn(account, "endpoint", name) if found is None else found.arn
+                self._admit(self._keeper, claim, scope, arn, body)
+            if found is None:
+                raise endpoint_not_found(name, account)
             self._hold(held)
-            answer = await self._unless_gone(receive, self._answer(_forwardable(request, spec.name, body)))
+            _check_target(scope, found.spec)
+            answer = await self._unless_gone(receive, self._answer(request, found, body))
         except HearthError as error:
             await refusal(error, scope["path"], _request_id(scope))(scope, receive, send)
             return
@@ -81,20 +88,35 @@ class Waker:
         finally:
             await answer.close()
 
-    async def _read(self, request: Request) -> tuple[Found, bytes]:
-        """The endpoint the request is for, and its body."""
+    async def _read(self, request: Request, account: str, *, open: bool) -> tuple[str, Found | None, bytes]:
+        """The name of the endpoint that the request is for, the endpoint if the account has it, and the body. Raises
+        NotFound where nobody is asked who they are; else that is said only to who has shown it."""
         parts = request.scope["path"].split("/")
         if parts[1] == "endpoints" and len(parts) > 2:
-            found = await asyncio.to_thread(self._find, parts[2])
-            return found, await whole(request, _limit(found.spec))
+            found = await self._found(account, parts[2], open=open)
+            return parts[2], found, await whole(request, self._limit(found))
         body = await whole(request, self._largest)
         model = parse_object(body, JSON_DEPTH).get("model")
         if not isinstance(model, str) or not model:
             raise BadRequest("Give `model`: the name of an endpoint.", field="model")
-        found = await asyncio.to_thread(self._find, model)
-        if len(body) > _limit(found.spec):
-            raise BodyTooLarge(f"The body is larger than {_limit(found.spec)} bytes.")
-        return found, body
+        found = await self._found(account, model, open=open)
+        if len(body) > self._limit(found):
+            raise BodyTooLarge(f"The body is larger than {self._limit(found)} bytes.")
+        return model, found, body
+
+    async def _found(self, account: str, name: str, *, open: bool) -> Found | None:
+        try:
+            return await asyncio.to_thread(self._find, account, name)
+        except NotFound:
+            if open:
+                raise
+            return None
+
+    def _limit(self, found: Found | None) -> int:
+        """Bytes of a body."""
+        if found is None:
+            return self._largest
+        return max(variant.limits.max_body_bytes for variant in found.spec.variants)
 
     def _admit(self, keeper: Doorkeeper, claim: Claim, scope: Scope, arn: str, body: bytes) -> None:
         """Nobody wakes an endpoint who may not call it; the replica asks again. Raises Unauthenticated, Forbidden."""
@@ -112,17 +134,20 @@ class Waker:
             raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
         self._held += size
 
-    async def _answer(self, request: Forwardable) -> Answer:
+    async def _answer(self, asked: Request, found: Found, body: bytes) -> Answer:
+        name = found.spec.name
+        account = "" if found.account == self._settings.account else found.account
+        request = _forwardable(asked, place(account, name), body)
         deadline = time.monotonic() + self._settings.wake_timeout_s
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NotReady(
-                    f"Endpoint {request.endpoint} did not become ready within {self._settings.wake_timeout_s:.0f} s."
+                    f"Endpoint {name} did not become ready within {self._settings.wake_timeout_s:.0f} s."
                 )
             if answer := await self._forwarder.send(request):
                 return answer
-            await self._control.wake(request.endpoint, left)
+            await self._control.wake(name, left, account)
             await asyncio.sleep(0.02)
 
     async def _unless_gone(self, receive: Receive, work: object) -> Answer:
@@ -161,33 +186,37 @@ async def _relay(answer: Answer, receive: Receive, send: Send) -> None:
     copying.result()
 
 
-def _forwardable(request: Request, endpoint: str, body: bytes) -> Forwardable:
+def _forwardable(request: Request, where: str, body: bytes) -> Forwardable:
     scope = request.scope
     query = scope["query_string"].decode("latin-1")
     target = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
     return Forwardable(
-        endpoint, request.method, f"{target}?{query}" if query else target, scope["headers"], body
+        where, request.method, f"{target}?{query}" if query else target, scope["headers"], body
     )
 
 
-def _limit(spec: EndpointSpec) -> int:
-    return max(variant.limits.max_body_bytes for variant in spec.variants)
+def _check_target(scope: Scope, spec: EndpointSpec) -> None:
+    """Raises BadRequest for a variant that takes no requests, be it that there is none or that it is a shadow."""
+    named = HeaderView(scope=scope).get(TARGET_VARIANT.decode())
+    sides = (spec, spec.pending.spec) if spec.pending else (spec,)
+    if named is not None and not any(variant.name == named for side in sides for variant in side.variants):
+        raise BadRequest(f"Variant {named} was not found for endpoint {spec.name}.", field="TargetVariant")
 
 
 def _request_id(scope: Scope) -> str:
     return HeaderView(scope=scope).get("x-request-id", "")
 
 
-def finder(store: Store, account: str) -> Callable[[str], Found]:
-    """Looks endpoints up by name. Raises NotFound in SageMaker's words."""
+def finder(store: Store) -> Callable[[str, str], Found]:
+    """Looks endpoints up by account and name. Raises NotFound in SageMaker's words."""
 
-    def find(name: str) -> Found:
+    def find(account: str, name: str) -> Found:
         try:
-            resource = store.get("Endpoint", name)
+            resource = store.of(account).get("Endpoint", name)
         except NotFound:
-            raise NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD) from None
+            raise endpoint_not_found(name, account) from None
         if resource.status == "Deleting":
-            raise NotFound(f"Endpoint {name} of account {account} not found.", field=ENDPOINT_FIELD)
-        return Found(EndpointSpec.model_validate(resource.document), resource.arn)
+            raise endpoint_not_found(name, account)
+        return Found(EndpointSpec.model_validate(resource.document), resource.arn, account)
 
     return find

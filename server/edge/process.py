@@ -107,6 +107,7 @@ class EdgeClient:
         _replace(self._config.endpoints_map, files.endpoints_map)
         _replace(self._config.variants_map, files.variants_map)
         _replace(self._config.concurrency_map, files.concurrency_map)
+        _replace(self._config.accounts_map, files.accounts_map)
         self._validate(files)
         _write(self._config, table, files)
         try:

@@ -6,8 +6,8 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
 from server.edge.replies import error_lines, throttled
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
@@ -38,13 +38,14 @@ class Files:
     config: str
     endpoints_map: str
     variants_map: str
+    accounts_map: str
     concurrency_map: str
     structure: str
     servers: Mapping[ServerName, Occupant]
 
 
 def backend_name(endpoint: str, variant: str | None = None) -> str:
-    """Names cannot hold a dot, so an endpoint's backend never meets one of the edge's own."""
+    """`endpoint` is a place. Names cannot hold a dot, so an endpoint's backend never meets one of the edge's own."""
     return f"ep.{endpoint}" if variant is None else f"ep.{endpoint}.{variant}"
 
 
@@ -60,11 +61,12 @@ def render(table: RouteTable, config: EdgeConfig, slots: Slots | None = None) ->
     variants_map = "".join(_variant_lines(name, variants) for name, variants in table.endpoints().items())
     concurrency_map = "".join(f"{name} {most}\n" for name, most in sorted(table.concurrency.items()))
     empty = {name: Occupant(None, 0) for name in servers}
-    maps = (endpoints_map, variants_map, concurrency_map)
+    accounts = accounts_map(table)
+    maps = (endpoints_map, variants_map, accounts, concurrency_map)
     shape = "\0".join((_global(config, ""), _sections(table, config, empty), *maps))
     structure = hashlib.sha256(shape.encode()).hexdigest()[:16]
     text = _global(config, structure) + _sections(table, config, servers)
-    return Files(text, endpoints_map, variants_map, concurrency_map, structure, servers)
+    return Files(text, endpoints_map, variants_map, accounts, concurrency_map, structure, servers)
 
 
 def _variant_lines(endpoint: str, variants: Sequence[Backend]) -> str:
@@ -93,7 +95,7 @@ def _occupant(address: Address | None, weighed: Mapping[Address, int]) -> Occupa
 
 
 def _sections(table: RouteTable, config: EdgeConfig, servers: Mapping[ServerName, Occupant]) -> str:
-    sections = [_defaults(config), _public(config, table.default_endpoint), _internal(config), _door(config)]
+    sections = [_defaults(config), _public(config, table), _internal(config), _door(config)]
     for endpoint, variants in table.endpoints().items():
         sections.append(_endpoint(config, endpoint, variants, servers))
         if len(variants) > 1:
@@ -141,7 +143,7 @@ defaults
 _LOG = (
     '{"time":%Ts.%ms,"event":"request","component":"edge",'
     '"frontend":"%f","request_id":"%[var(txn.request)]","client":"%ci","method":"%[var(txn.method)]",'
-    '"path":"%[var(txn.path)]","endpoint":"%[var(txn.endpoint),json(utf8s)]","backend":"%b","server":"%s",'
+    '"path":"%[var(txn.path)]","account":"%[var(txn.account),json(utf8s)]","endpoint":"%[var(txn.endpoint),json(utf8s)]","backend":"%b","server":"%s",'
     '"replica":"%si:%sp","status":%ST,"received_ms":%TR,"queued_ms":%Tw,"connect_ms":%Tc,"first_byte_ms":%Tr,'
     '"total_ms":%Ta,"bytes_in":%U,"bytes_out":%B,"retries":"%rc","ended":"%ts"}'
 )
@@ -150,14 +152,9 @@ _NOTED = """\
   http-request set-var(txn.method) method,json(utf8s)
   http-request set-var(txn.path) path,bytes(0,256),json(utf8s)"""
 
-_CHOSEN = """\
-  http-request set-var(txn.backend) var(txn.endpoint),map_str({endpoints}) if !{{ var(txn.variant) -m found }}
-  http-request set-var(txn.backend) var(txn.endpoint),concat(/,txn.variant),map_str({variants}) \
-if {{ var(txn.variant) -m found }}"""
-
 _BOUNDED = """\
-  http-request set-var(txn.most) var(txn.endpoint),map_str_int({concurrency})
-  http-request track-sc0 var(txn.endpoint) table {table} if {{ var(txn.most) -m found }}{uncounted}
+  http-request set-var(txn.most) var(txn.place),map_str_int({concurrency})
+  http-request track-sc0 var(txn.place) table {table} if {{ var(txn.most) -m found }}{uncounted}
   http-request {throttled} if {{ sc0_conn_cur,sub(txn.most) -m int gt 0 }}"""
 """What waits for a sleeping endpoint counts as well. It comes a second time, from the door, and is not counted then."""
 
@@ -171,16 +168,12 @@ def _bounds(config: EdgeConfig, uncounted: str = "") -> str:
     )
 
 
-def _choice(config: EdgeConfig) -> str:
-    return _CHOSEN.format(endpoints=quoted(config.endpoints_map), variants=quoted(config.variants_map))
-
-
 def _logged() -> str:
     return f"  log stdout len 4096 format raw local0 info\n  log-format '{_LOG}'"
 
 
-def _public(config: EdgeConfig, default_endpoint: str | None) -> str:
-    rewrite = ""
+def _public(config: EdgeConfig, table: RouteTable) -> str:
+    rewrite, default_endpoint = "", table.default_endpoint
     if default_endpoint is not None:
         rewrite = (
             f"\n  http-request set-path /endpoints/{default_endpoint}%[path]"
@@ -208,7 +201,9 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
   http-request set-var(txn.endpoint) path,field(3,/),bytes(0,128) if replica_path
   http-request set-var(txn.endpoint) req.body,json_query('$.model'),bytes(0,128) if METH_POST model_path
   http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
-{_choice(config)}
+{caller_of(config, table)}
+{PLACED}
+{backend_of(config)}
 {_bounds(config)}
   http-request set-header {COUNTED} 1 if {{ var(txn.most) -m found }}
   use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}
@@ -233,13 +228,14 @@ frontend internal
   http-request set-log-level silent if {{ path /metrics }} !for_endpoint
   http-request use-service prometheus-exporter if {{ path /metrics }} !for_endpoint
   http-request set-var(txn.request) req.fhdr(x-request-id)
-  http-request set-var(txn.endpoint) req.fhdr(x-hearth-endpoint),bytes(0,128)
+  http-request set-var(txn.place) req.fhdr(x-hearth-endpoint),bytes(0,128)
+  http-request set-var(txn.endpoint) var(txn.place)
   http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
   http-request set-var(txn.variant) req.fhdr(x-hearth-variant),bytes(0,128) if {{ req.fhdr(x-hearth-variant) -m found }}
   http-request set-var(txn.counted) req.fhdr({COUNTED})
   http-request del-header x-hearth- -m beg
   http-request set-header x-hearth-through internal
-{_choice(config)}
+{backend_of(config)}
 {_bounds(config, " !{ var(txn.counted) -m found }")}
   http-request wait-for-body time {_ms(config.timeouts.body)} if !{{ var(txn.backend) -m found }}
   http-request deny deny_status 503 if !{{ var(txn.backend) -m found }}
@@ -263,7 +259,7 @@ backend {DOOR}
   server {DOOR} {quoted(f"unix@{config.door_socket}")}
 
 backend {CONCURRENCY}
-  stick-table type string len 64 size 16k expire 1h store conn_cur
+  stick-table type string len 96 size 16k expire 1h store conn_cur
 """
 
 
@@ -287,8 +283,8 @@ backend {name}
 
 
 def _target(config: EdgeConfig, backend: Backend, servers: Mapping[ServerName, Occupant]) -> str:
-    name = backend_name(backend.endpoint, backend.variant)
-    lines = _server_line(config, name, backend, servers, backend_name(backend.endpoint))
+    name = backend_name(backend.place, backend.variant)
+    lines = _server_line(config, name, backend, servers, backend_name(backend.place))
     return f"""\
 backend {name}
   balance {"roundrobin" if backend.split else "leastconn"}
@@ -307,21 +303,24 @@ def _server_line(
         track = f" track {tracked}/{slot}" if tracked else ""
         where = "127.0.0.1:1" if occupant.address is None else _where(occupant.address)
         state = " disabled" if occupant.address is None else ""
-        lines.append(f"  server {slot} {where} weight {occupant.weight} maxconn {ceiling}{track}{state}\n")
+        lines.append(
+            f"  server {slot} {where} weight {occupant.weight} maxconn {ceiling}{_node_tls(config)}{track}{state}\n"
+        )
     return "".join(lines)
+
+
+def _node_tls(config: EdgeConfig) -> str:
+    if config.nodes is None:
+        return ""
+    return (
+        f" ssl verify required ca-file {quoted(config.nodes.authority)} crt {quoted(config.nodes.bundle)}"
+        " ssl-min-ver TLSv1.2"
+    )
 
 
 def _where(address: Address) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def quoted(value: str | Path) -> str:
-    """One word of HAProxy's configuration. Raises ValueError for what cannot be one."""
-    text = str(value)
-    if any(ord(character) < 32 for character in text):
-        raise ValueError(f"{text!r} holds a control character")
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _ms(seconds: float) -> str:

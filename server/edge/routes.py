@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from server.nodes import NodeFiles
 from server.spec import NAME_PATTERN
 
 FEWEST_SLOTS = 8
@@ -52,6 +53,11 @@ def _check_name(name: str) -> None:
         raise ValueError(f"{name[:80]!r} is no endpoint or variant name")
 
 
+def _check_account(account: str) -> None:
+    if account and re.fullmatch(r"[0-9]{12}", account) is None:
+        raise ValueError(f"{account[:80]!r} is no account")
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One variant of an endpoint. Raises ValueError for a name that SageMaker would refuse."""
@@ -64,20 +70,33 @@ class Backend:
     """What one replica admits; the edge queues shortly, then refuses, at twice as many."""
     split: bool = False
     """Whether the servers' shares must be kept exactly, because they are of two revisions."""
+    account: str = ""
+    """Whose endpoint it is; empty: this Hearth's own."""
 
     def __post_init__(self) -> None:
         for name in (self.endpoint, self.variant):
             _check_name(name)
+        _check_account(self.account)
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"weight {self.weight} of {self.endpoint}/{self.variant} is not a share of traffic")
 
     @property
+    def place(self) -> str:
+        return place(self.account, self.endpoint)
+
+    @property
     def key(self) -> Key:
-        return self.endpoint, self.variant
+        return self.place, self.variant
 
 
 Key = tuple[str, str]
-"""Endpoint and variant."""
+"""Place of an endpoint, and variant."""
+
+
+def place(account: str, endpoint: str) -> str:
+    """What tells an endpoint from those of other accounts. No name has a colon, so nobody asks for another's."""
+    return f"{account}:{endpoint}" if account else endpoint
+
 
 Slots = Mapping[Key, tuple[Address | None, ...]]
 """Who occupies each slot of each variant; None is a spare one."""
@@ -90,22 +109,31 @@ class RouteTable:
     backends: tuple[Backend, ...] = ()
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare ``/invocations``."""
+    tenants: tuple[str, ...] = ()
+    """Accounts beside this Hearth's own whose callers are told from its own; none where nobody is asked."""
+    own: str = ""
+    """This Hearth's own account; needed where there are tenants."""
     concurrency: Mapping[str, int] = field(default_factory=dict)
-    """Requests in flight and waiting that an endpoint may have, of those that have such a bound."""
+    """Requests in flight and waiting that an endpoint, by its place, may have; of those that have such a bound."""
 
     def __post_init__(self) -> None:
+        for account in (*self.tenants, self.own):
+            _check_account(account)
         if len({backend.key for backend in self.backends}) != len(self.backends):
             raise ValueError("two backends have the same endpoint and variant")
-        for name in (*self.concurrency, *(() if self.default_endpoint is None else (self.default_endpoint,))):
+        for account, _, name in (each.rpartition(":") for each in self.concurrency):
+            _check_account(account)
             _check_name(name)
+        if self.default_endpoint is not None:
+            _check_name(self.default_endpoint)
         if bad := [name for name, most in self.concurrency.items() if most < 1]:
             raise ValueError(f"the concurrency of {', '.join(bad)} is below 1")
 
     def endpoints(self) -> dict[str, tuple[Backend, ...]]:
-        """Variants by endpoint, both in order of their names."""
+        """Variants by the place of their endpoint, both in order of their names."""
         grouped: dict[str, list[Backend]] = {}
         for backend in sorted(self.backends, key=lambda backend: backend.key):
-            grouped.setdefault(backend.endpoint, []).append(backend)
+            grouped.setdefault(backend.place, []).append(backend)
         return {name: tuple(variants) for name, variants in grouped.items()}
 
     def to_wire(self) -> dict[str, Any]:
@@ -118,8 +146,9 @@ class RouteTable:
             Backend(**{**backend, "servers": tuple(Server(**server) for server in backend["servers"])})
             for backend in message["backends"]
         )
-        concurrency = {str(name): int(most) for name, most in message["concurrency"].items()}
-        return cls(backends, message["default_endpoint"], concurrency)
+        tenants, own = tuple(message.get("tenants", ())), message.get("own", "")
+        concurrency = {str(name): int(most) for name, most in message.get("concurrency", {}).items()}
+        return cls(backends, message["default_endpoint"], tenants, own, concurrency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +183,8 @@ class EdgeConfig:
     """Certificate, chain and key in one file; None: plain HTTP."""
     client_authority: Path | None = None
     """Who signs the certificates that clients must show; None: they are not asked for any."""
+    nodes: NodeFiles | None = None
+    """What the edge shows replicas, and verifies them with; None: it talks plainly to them."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property
@@ -185,6 +216,10 @@ class EdgeConfig:
     @property
     def endpoints_map(self) -> Path:
         return self.run_dir / "endpoints.map"
+
+    @property
+    def accounts_map(self) -> Path:
+        return self.run_dir / "accounts.map"
 
     @property
     def variants_map(self) -> Path:

@@ -9,7 +9,9 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
+from server.guard.shadowing import Kept
 from server.identity.principal import Principal
+from server.shadow.seal import Sealed
 
 WATCH_AFTER_S = 0.2
 """A request this old gets a task that watches for its client leaving; younger ones do not pay for it."""
@@ -22,6 +24,7 @@ class Cut(Enum):
 
     LEFT = "the client left"
     BODY_TIMEOUT = "the body did not arrive in time"
+    QUEUE_TIMEOUT = "its turn did not come in time"
     ANSWER_TIMEOUT = "the answer took too long"
 
 
@@ -37,6 +40,12 @@ class Exchange:
         self.request_id = request_id
         self.caller: Principal | None = None
         """Who was let in; None: nobody was asked, or the request was refused."""
+        self.extra: list[tuple[bytes, bytes]] = []
+        """Headers that its answer has besides."""
+        self.sealed: Sealed | None = None
+        """Set for a copy that a production replica made: no client's request, and none of its quotas."""
+        self.kept: Kept | None = None
+        """Set where the request is to be copied to a shadow variant."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -72,7 +81,12 @@ class Exchange:
         self._body = body
         self.bytes_in = len(body)
         self.model_at = time.perf_counter()
-        self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
+        self.watch()
+
+    def watch(self) -> None:
+        """Has the client watched; its body must have been read."""
+        if self._watch_timer is None:
+            self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
 
     def close(self) -> None:
         for timer in (self._deadline, self._watch_timer):
@@ -101,13 +115,15 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (_REQUEST_ID, self.request_id.encode())]
+            headers = [*message.get("headers", ()), *self.extra, (_REQUEST_ID, self.request_id.encode())]
             message = {**message, "headers": headers}
         elif kind == "http.response.body":
             if self.first_byte_at is None:
                 self.first_byte_at = time.perf_counter()
             self.bytes_out += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
+        if self.kept is not None:
+            self.kept.note(message)
         await self._send(message)
 
     def _end(self, cut: Cut) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 
 from starlette.types import Scope
 
+from server.dialects.errors import endpoint_not_found
 from server.dialects.identity import Identity
 from server.dialects.paths import Kind, Route
 from server.errors import Unavailable
@@ -37,9 +38,6 @@ class Gate:
         self.judge = judge
         self.identity = identity
         self.required = required
-        self.resource = (
-            f"arn:aws:sagemaker:{identity.region}:{identity.account}:endpoint/{identity.endpoint.lower()}"
-        )
 
     def claim(self, scope: Scope) -> Claim | None:
         """What can be known before the body is here; None where nobody is asked. Raises Unauthenticated, and
@@ -51,12 +49,16 @@ class Gate:
         return self.authority.claim(Sent.of(scope), services=SERVICES)
 
     def admit(self, claim: Claim, route: Route, scope: Scope, body: bytes) -> Caller:
-        """Raises Unauthenticated, or Forbidden."""
-        caller = self.authority.prove(claim, body)
+        """Raises Unauthenticated, or Forbidden; for a caller of another account what is said of an endpoint that its
+        account does not have."""
+        caller, identity = self.authority.prove(claim, body), self.identity
         if action := _ACTIONS.get(route.kind):
+            resource = f"arn:aws:sagemaker:{identity.region}:{caller.account}:endpoint/{identity.endpoint.lower()}"
             facts = partial(self._facts, caller, scope)
             for needed in (CALL_WITH_BEARER_TOKEN, action) if caller.bearer else (action,):
-                self.judge.check(caller, self.identity.account, needed, self.resource, facts)
+                self.judge.check(caller, caller.account, needed, resource, facts)
+        if caller.account != identity.account:
+            raise endpoint_not_found(route.endpoint or identity.endpoint, caller.account)
         return caller
 
     def _facts(self, caller: Caller, scope: Scope) -> dict[str, tuple[str, ...]]:
@@ -68,7 +70,7 @@ class Gate:
                 source_ip=said[b"x-forwarded-for"], secure=headers.get(b"x-forwarded-proto") == b"https",
                 region=self.identity.region, user_agent=said[b"user-agent"],
             ),
-            **conditions.of_resource(self.identity.account, {}, "sagemaker"),
+            **conditions.of_resource(caller.account, {}, "sagemaker"),
             **conditions.of_invocation(target_model=headers.get(_TARGET_MODEL, b"").decode("latin-1")),
         }  # fmt: skip
 

@@ -26,6 +26,8 @@ _IN_FLIGHT = Gauge("hearth_in_flight", "Requests admitted and not finished.", LA
 _WARM = Gauge("hearth_warm_start", "1 for a replica that was forked, 0 for one that imported for itself.", LABELS)
 _REFUSED = Counter("hearth_refused", "Requests refused before the model.", (*LABELS, "reason"))
 _ABANDONED = Counter("hearth_abandoned", "Requests whose client left.", LABELS)
+_QUEUED = Gauge("hearth_queued", "Requests that wait for their turn while the engine is full.", LABELS)
+_QUEUE_WAIT = Histogram("hearth_queue_wait", "Microseconds that queued requests waited.", LABELS, buckets=MICROSECONDS)
 _BYTES_IN = Counter("hearth_request_bytes", "Bytes of request bodies.", LABELS)
 _BYTES_OUT = Counter("hearth_response_bytes", "Bytes of answers' bodies.", LABELS)
 _CONTAINER = Histogram(
@@ -68,6 +70,8 @@ class Metrics:
         self._abandoned = _ABANDONED.labels(*names)
         self._bytes_in = _BYTES_IN.labels(*names)
         self._bytes_out = _BYTES_OUT.labels(*names)
+        self._queued = _QUEUED.labels(*names)
+        self._queue_wait = _QUEUE_WAIT.labels(*names)
         self._names = names
 
     def started(self, *, warm: bool) -> None:
@@ -81,6 +85,14 @@ class Metrics:
     def watch_in_flight(self, read: Callable[[], float]) -> None:
         """`read` is asked at each scrape."""
         self._in_flight.set_function(read)
+
+    def watch_queue(self, read: Callable[[], float]) -> None:
+        """`read` is asked at each scrape."""
+        self._queued.set_function(read)
+
+    def had_waited(self, seconds: float) -> None:
+        """A queued request's turn has come."""
+        self._queue_wait.observe(seconds * 1e6)
 
     def refused(self, reason: str) -> None:
         _REFUSED.labels(*self._names, reason).inc()

@@ -1,8 +1,8 @@
 """The guard: what every request passes before a dialect sees it, and every answer on its way out.
 
 In order: request id, admission (bounded in-flight count), who claims to call, the body (bounded in size, time and
-depth), whether it is them and they may, the bounds on what it asks for, then the application under a deadline, cut off
-when its client leaves.
+depth), whether it is them and they may, the bounds on what it asks for, its turn while the engine is full
+(`server.guard.admission`), then the application under a deadline, cut off when its client leaves.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ from server.guard.exchange import Cut, Exchange
 from server.guard.gate import Gate
 from server.guard.limits import check_document, check_model
 from server.guard.metrics import Finished, Metrics
+from server.guard.rates import OverRate, Rates
+from server.guard.shadowing import sampled as kept
+from server.guard.shadowing import sealed
+from server.guard.turns import Turns
+from server.shadow.copies import Copying
+from server.shadow.seal import Seal
 from server.spec import Limits
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -44,10 +50,13 @@ class Guard:
 
     def __init__(
         self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, gate: Gate | None = None,
-        *, opaque: bool = False, sampled: Sampled | None = None,
+        *, opaque: bool = False, sampled: Sampled | None = None, capacity: int | None = None,
+        rates: Rates | None = None, copying: Copying | None = None, seal: Seal | None = None,
     ) -> None:  # fmt: skip
         """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `gate` None:
-        nobody is asked who they are. `sampled` takes the calls that the audit log is to have."""
+        nobody is asked who they are. `sampled` takes the calls that the audit log is to have. `capacity`: see
+        `Engines.capacity`. `rates`: what the account may have; None: all it likes. `copying` takes the requests for a
+        shadow variant; copies that reach this replica are known by `seal`."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
@@ -58,6 +67,10 @@ class Guard:
         self._opaque = opaque
         self._metrics = metrics
         self._sampled = sampled
+        self._rates = rates
+        self._turns = None if capacity is None else Turns(capacity, limits, metrics, gate)
+        self._copying = copying
+        self._seal = seal
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
 
@@ -71,7 +84,7 @@ class Guard:
             return
         scope, request_id = _identified(scope)
         exchange = Exchange(scope, receive, send, route, request_id)
-        if self.in_flight >= self._limits.max_in_flight:
+        if self._full() and not self._makes_room(scope):
             busy = Throttled(f"{self.in_flight} requests are in flight, as many as this replica takes; try again")
             await self._refuse(exchange, busy, "busy")
             self._finish(exchange)
@@ -91,9 +104,7 @@ class Guard:
         try:
             body = await self._admit(exchange)
             if body is not None:
-                exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
-                exchange.hand_on(body)
-                await self._app(exchange.scope, exchange.receive, exchange.send)
+                await self._run(exchange, body)
         except ClientDisconnect:
             exchange.left = True
         except asyncio.CancelledError:
@@ -109,19 +120,52 @@ class Guard:
                 async with asyncio.timeout(TELL_S):
                     await self._tell_cut(exchange, exchange.cut)
 
+    async def _run(self, exchange: Exchange, body: bytes) -> None:
+        """Has the application answer, once it is the request's turn."""
+        turns = self._turns
+        turn = None if turns is None else turns.take(exchange, body, over=self.in_flight > self._limits.max_in_flight)
+        try:
+            if turns is not None and turn is not None and turn.admitted is not None:
+                await turns.wait(turn, exchange)
+            exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
+            exchange.hand_on(body)
+            exchange.kept = kept(self._copying, exchange, body)
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        finally:
+            if turns is not None and turn is not None:
+                turns.admission.leave(turn)
+
+    def _makes_room(self, scope: Scope) -> bool:
+        """Whether a request beyond `max_in_flight` is heard."""
+        over = self.in_flight - self._limits.max_in_flight
+        return self._turns is not None and self._turns.may_displace(scope, over)
+
+    def _full(self) -> bool:
+        """Whether every place is taken."""
+        return self.in_flight >= self._limits.max_in_flight
+
     async def _admit(self, exchange: Exchange) -> bytes | None:
         """The body, checked; None when the request was refused."""
         route, scope, limits = exchange.route, exchange.scope, self._limits
         exchange.allow(limits.body_timeout_s, Cut.BODY_TIMEOUT)
         reason = "identity"
         try:
-            claim = None if self._gate is None else self._gate.claim(scope)
+            exchange.sealed = sealed(self._seal, exchange, self._identity.variant)
+            claim = None if self._gate is None or exchange.sealed is not None else self._gate.claim(scope)
             reason = "body"
             body = await read_body(exchange.receive, limits.max_body_bytes)
             reason = "identity"
+            if exchange.sealed is not None:
+                exchange.sealed.check(body)
             if self._gate is not None and claim is not None:
                 exchange.caller = self._gate.admit(claim, route, scope, body)
+            if self._rates is not None and exchange.sealed is None and scope["method"] == "POST":
+                self._meter(self._rates, exchange)
+        except OverRate as error:
+            await self._refuse(exchange, error, f"{error.rate} quota")
+            return None
         except HearthError as error:
+            exchange.sealed = None  # whoever is refused here is counted as a caller
             await self._refuse(exchange, error, reason)
             return None
         try:
@@ -131,6 +175,14 @@ class Guard:
             await self._answer_failure(exchange, error)
             return None
         return body
+
+    def _meter(self, rates: Rates, exchange: Exchange) -> None:
+        """Raises OverRate. OpenAI's clients are told what is left."""
+        try:
+            rates.admit()
+        finally:
+            if rates.limited and exchange.route.kind is Kind.OPENAI:
+                exchange.extra = rates.headers()
 
     def _check(self, route: Route, scope: Scope, body: bytes) -> None:
         if not (self._opaque and route.kind in INVOCATIONS):
@@ -158,6 +210,9 @@ class Guard:
         if cut is Cut.BODY_TIMEOUT:
             slow = RequestTimeout(f"the request body did not arrive within {self._limits.body_timeout_s:g} s")
             await self._refuse(exchange, slow, "body timeout")
+        elif cut is Cut.QUEUE_TIMEOUT:
+            waited = Throttled(f"its turn did not come within {self._limits.queue_timeout_s:g} s; try again")
+            await self._refuse(exchange, waited, "queue timeout")
         elif cut is Cut.ANSWER_TIMEOUT:
             late = ModelFailed(f"the model did not finish within {self._limits.request_timeout_s:g} s")
             if exchange.status == 0:
@@ -198,8 +253,10 @@ class Guard:
             **({"ended": exchange.cut.value} if exchange.cut else {"ended": Cut.LEFT.value} if left else {}),
         )
 
-        if self._sampled is not None and self._sampled.draws():
+        if exchange.sealed is None and self._sampled is not None and self._sampled.draws():
             self._sampled.add(_data_call(exchange, total))
+        if self._copying is not None and exchange.kept is not None and exchange.complete and exchange.cut is None:
+            self._copying.offer(exchange.kept.copy(exchange, model, self.in_flight))
 
 
 def _data_call(exchange: Exchange, total_s: float) -> DataCall:

@@ -41,6 +41,8 @@ class Claim:
     sent: Sent
     caller: Caller | None = None
     signed: Signed | None = None
+    account: str = ""
+    """Of the credentials."""
 
 
 class Authority:
@@ -89,16 +91,22 @@ class Authority:
             return opened[1]
         return known
 
+    def account_of(self, access_key: str) -> str | None:
+        """Whose a key is that this process knows, proven or not; None for any other."""
+        known = self.lookup(access_key)
+        return None if known is None else known.account
+
     def claim(self, sent: Sent, *, services: Collection[str] = ()) -> Claim:
         """Raises Unauthenticated: no credentials, unknown ones, or ones that cannot be right."""
         given = next((value for name, value in sent.headers if name == b"authorization"), b"")
         if given[:7].lower() == _BEARER.lower():
-            return Claim(sent, self._bearer(given[7:].strip().decode("latin-1")))
+            caller = self._bearer(given[7:].strip().decode("latin-1"))
+            return Claim(sent, caller, account=caller.account)
         signed = self.verifier.read(sent, services=services)
         self.open(signed.token)
-        if self.lookup(signed.access_key) is None:
+        if (account := self.account_of(signed.access_key)) is None:
             raise unknown_key(signed.access_key)
-        return Claim(sent, signed=signed)
+        return Claim(sent, signed=signed, account=account)
 
     def prove(self, claim: Claim, body: bytes) -> Caller:
         """Raises Unauthenticated."""

@@ -201,12 +201,13 @@ def version(engine: Engine) -> int:
 
 def note_used(store: Store, used: Used) -> None:
     for id, (at, service, region) in used.items():
+        owner = store.of(names.account_of(id) or store.account)
         try:
-            row = store.within(GLOBAL).get(ACCESS_KEY, id)
+            row = owner.within(GLOBAL).get(ACCESS_KEY, id)
         except NotFound:
             continue
         if row.observation is None or row.observation["At"] < at:
-            store.observe(row, {"At": at, "Service": service, "Region": region})
+            owner.observe(row, {"At": at, "Service": service, "Region": region})
 
 
 def _have_version(engine: Engine) -> None:

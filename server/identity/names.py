@@ -36,5 +36,12 @@ def account_of(access_key: str) -> str | None:
     return f"{account:012}" if whole and account < 10**12 else None
 
 
+def beginnings(account: str) -> tuple[str, ...]:
+    """The nine letters behind the prefix of any access key's id that holds `account`: its last bit is in the ninth."""
+    head = (1 << 40) | int(account)
+    letters = "".join(_LETTERS[head >> 1 + shift & 31] for shift in range(35, -1, -5))
+    return tuple(letters + _LETTERS[(head & 1) << 4 | low] for low in range(16))
+
+
 def secret_access_key() -> str:
     return secrets.token_urlsafe(_SECRET_BYTES).replace("-", "+").replace("_", "/")

@@ -5,13 +5,14 @@ It holds secrets, and goes only to processes of this Hearth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, select
 
 from server.identity import sessions
+from server.identity.accounts import Accounts
 from server.identity.directory import ACCESS_KEY, ACTIVE, API_KEY, GROUP, POLICY, ROLE, USER, Entity, version
 from server.identity.keys import digest, open_secret
 from server.identity.policy.managed import MANAGED
@@ -129,10 +130,10 @@ class Camera:
     def take(self) -> Snapshot:
         """Raises SealBroken, VaultLocked."""
         number = self.version()  # first: what changes meanwhile makes a newer one
-        rows = self._rows()
-        accounts = {self._account, *(_account(row) for kind in rows.values() for row in kind)}
+        accounts = Accounts(Store(self._engine, self._account, ""), self._account).active()
+        rows = self._rows(accounts)
         documents: dict[Source, int] = {}
-        holders = [Holder(account, account, root_arn(account), "") for account in sorted(accounts)]
+        holders = [Holder(account, account, root_arn(account), "") for account in accounts]
         holders += self._holders(rows, documents)
         keys = [row for row in rows[ACCESS_KEY] if row.status == ACTIVE]
         opened = {row.document["Sealed"]: self._secret(row) for row in keys}
@@ -153,14 +154,15 @@ class Camera:
 
     def _secret(self, row: Resource) -> str:
         known = self._opened.get(row.document["Sealed"])
-        return known if known is not None else open_secret(_account(row), row, self._box)
+        return known if known is not None else open_secret(row.account, row, self._box)
 
-    def _rows(self) -> dict[str, list[Resource]]:
+    def _rows(self, accounts: Collection[str]) -> dict[str, list[Resource]]:
         kinds = [*(entity.kind for entity in (USER, GROUP, ROLE, POLICY)), ACCESS_KEY, API_KEY]
         found: dict[str, list[Resource]] = {kind: [] for kind in kinds}
         with Store(self._engine, "", "").session() as session:
             for row in session.scalars(select(ResourceRow).where(ResourceRow.kind.in_(kinds))):
-                found[row.kind].append(read(row))
+                if row.account in accounts:
+                    found[row.kind].append(read(row))
         return found
 
     def _holders(self, rows: Mapping[str, list[Resource]], documents: dict[Source, int]) -> list[Holder]:
@@ -175,16 +177,12 @@ class Camera:
             own = [groups[id] for id in row.document.get("Groups", ()) if id in groups]
             boundary = row.document["PermissionsBoundary"]
             return Holder(
-                row.document[entity.id_member], _account(row), row.arn, row.document[entity.name_member],
+                row.document[entity.id_member], row.account, row.arn, row.document[entity.name_member],
                 tuple(placed(source) for source in sources(row, own, policies)),
                 placed(managed(boundary, policies)) if boundary else None, tagged.get(row.id, {}),
             )  # fmt: skip
 
         return [holder(entity, row) for entity in (USER, ROLE) for row in rows[entity.kind]]
-
-
-def _account(row: Resource) -> str:
-    return row.arn.split(":")[4]
 
 
 def _tags(engine: Engine, kinds: Iterable[str]) -> dict[int, dict[str, str]]:

@@ -17,7 +17,7 @@ from server.objects.body import Body, Promise, promise
 from server.objects.errors import ObjectError, error_document
 from server.objects.inflow import IDLE_S, ClientGone, Inflow
 from server.objects.observing import Observe, Seen, unseen
-from server.objects.opening import open_storage
+from server.objects.opening import Tenants, open_storage
 from server.objects.reading import (
     MAX_DOCUMENT_BYTES,
     Params,
@@ -56,7 +56,8 @@ def application(
     keys that objects are encrypted under; None: one over the settings' database.
     """
     hosts = () if settings.objects_host is None else (settings.objects_host,)
-    return ObjectsApp(open_storage(settings, vault), gate or LooseGate(), hosts, observe=observe)
+    tenants = Tenants(settings, vault)
+    return ObjectsApp(open_storage(settings, vault), gate or LooseGate(), hosts, observe=observe, tenants=tenants)
 
 
 class ObjectsApp:
@@ -70,8 +71,11 @@ class ObjectsApp:
         idle_s: float = IDLE_S,
         uploads: int = UPLOADS,
         observe: Observe = unseen,
+        tenants: Tenants | None = None,
     ) -> None:
+        """`storage` is that of whom `tenants` does not know; None: of everybody. Both are closed with this."""
         self.storage = storage
+        self._tenants = tenants
         self.hosts = tuple(hosts)
         """Host names whose subdomains are buckets, signed or not; for what is signed, `localhost` is one too."""
         self._gate = gate
@@ -88,6 +92,12 @@ class ObjectsApp:
             inflow.abandon()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.storage.close()
+        if self._tenants is not None:
+            self._tenants.close()
+
+    def _of(self, caller: Caller) -> Storage:
+        """The storage that a caller sees."""
+        return (None if self._tenants is None else self._tenants.of(caller.account)) or self.storage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(scope, send, self.idle_s)
@@ -123,7 +133,7 @@ class ObjectsApp:
         else:
             params.update(await self._document(operation, request, caller, inflow))
             self._gate.permit(caller, request, operation.name, _keys(params))
-            result = await self._run(lambda: self.storage.call(operation, params, None))
+            result = await self._run(lambda: self._of(caller).call(operation, params, None))
         try:
             await self._observe(seen)
         except BaseException:
@@ -144,12 +154,14 @@ class ObjectsApp:
         if promised.arriving <= BLOCK_BYTES:
             # Small and whole before a thread takes it: a slow sender holds none.
             raw: Iterable[bytes] = await _whole(inflow, 2 * BLOCK_BYTES)
-            return await self._run(lambda: self.storage.call(operation, params, Body(raw, promised, caller.seal)))
+            return await self._run(lambda: self._of(caller).call(operation, params, Body(raw, promised, caller.seal)))
         if len(self._uploads) >= self._most_uploads:
             raise ObjectError("SlowDown")
         self._uploads.add(inflow)
         try:
-            return await self._run(lambda: self.storage.call(operation, params, Body(inflow, promised, caller.seal)))
+            return await self._run(
+                lambda: self._of(caller).call(operation, params, Body(inflow, promised, caller.seal))
+            )  # fmt: skip
         finally:
             inflow.abandon()
             self._uploads.discard(inflow)

@@ -57,6 +57,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
     "NotModified": (304, "Not Modified"),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
+    "QuotaExceeded": (403, "The storage quota of the account would be exceeded."),
     "RequestHeaderSectionTooLarge": (400, "Your request header section exceeds the maximum allowed size"),
     "RequestTimeout": (
         400,

@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import psutil
+import ray
 import structlog
 
 from server import logs
@@ -24,6 +25,7 @@ from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
+from server.guard.rates import Rates
 from server.identity.authority import Authority
 from server.identity.judge import Judge
 from server.prefork.starter import START
@@ -36,6 +38,9 @@ from server.replicas.plan import Plan
 from server.replicas.scaling import IN_FLIGHT
 from server.replicas.vllm_plugin import REPLICA
 from server.settings import environment
+from server.shadow.charged import Charged
+from server.shadow.copier import Copier
+from server.shadow.seal import Seal
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +70,7 @@ class Replica:
         self.phase: Phase = "loading"
         named = plan.variant.containers or (plan.variant,)
         self.detail = f"loading {', '.join(each.model for each in named)}"
+        self.host = plan.home.bind_host or ray.util.get_node_ip_address()
         self.port = 0
         self.runtime: runtimes.Runtime | None = None
         self.guard: Guard | None = None
@@ -81,7 +87,14 @@ class Replica:
         )
         self.gate = Gate(Authority(), Judge(), self.identity)
         self.sampled = Sampled(plan.home.audit_data_share)
-        self.heart = Heart(plan.home, self._beat, self.metrics.periods, self.sampled, self.gate)
+        self.charged = Charged(lambda: self.runtime.used() if self.runtime else 0)
+        self.rates = Rates(self.charged)
+        self.seal = Seal(plan.home.token, plan.endpoint, plan.home.account)
+        self.copier = Copier(self.seal, plan.endpoint, nodes=plan.home.nodes)
+        self.heart = Heart(
+            plan.home, self._beat, self.metrics.periods, self.sampled, self.gate, self.copier, self.rates,
+            self.charged,
+        )  # fmt: skip
         try:
             await self._start()
         except BaseException as error:
@@ -98,10 +111,11 @@ class Replica:
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
         self.guard = Guard(
-            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled
-        )
+            app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
+            capacity=runtime.engines.capacity, rates=self.rates, copying=self.copier, seal=self.seal,
+        )  # fmt: skip
         await self.heart.know()
-        self.port = await self.listener.serve(self.guard, plan.home.bind_host)
+        self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
         self.phase, self.detail = "ready", ""
         self.watching = asyncio.create_task(usage.watch(self.metrics.periods))
         self.heart.beat_now()
@@ -115,7 +129,7 @@ class Replica:
             endpoint=self.plan.endpoint,
             variant=self.plan.variant.name,
             revision=self.plan.variant.revision,
-            host=self.plan.home.bind_host,
+            host=self.host,
             port=self.port,
             pid=os.getpid(),
             phase=self.phase,
@@ -124,6 +138,7 @@ class Replica:
             requests_total=self.guard.requests_total if self.guard else 0,
             tokens_total=self.runtime.tokens() if self.runtime else 0,
             started_at=self.started_at,
+            account=self.plan.home.tenant,
         )
 
     async def wake(self) -> None:
@@ -149,6 +164,7 @@ class Replica:
 
         if self.watching is not None:
             self.watching.cancel()
+        await self.copier.stop()
         await self.heart.say(last=True)
         await self.heart.stop()
         await self.listener.stop(cleanup)

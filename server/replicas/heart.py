@@ -12,9 +12,14 @@ import structlog
 from server.audit.sampling import Sampled
 from server.beat import INTERVAL_S, Beat
 from server.guard.gate import Gate
+from server.guard.rates import Rates
 from server.identity.snapshot import Snapshot
 from server.metrics.periods import Periods
+from server.nodes import calling
 from server.replicas.plan import Home
+from server.shadow.charged import Charged
+from server.shadow.copier import Copier
+from server.shadow.copies import Target
 
 log = structlog.get_logger(__name__)
 
@@ -23,23 +28,37 @@ SNAPSHOT_TIMEOUT_S = 10.0
 
 
 class Heart:
-    """Posts `read()` to the controller, with what was measured since and the calls that the audit log is to have. A
-    controller that does not answer is tried again at the next beat."""
+    """Posts `read()` to the controller, with what was measured since, the calls that the audit log is to have and what
+    was found out about shadow variants. A controller that does not answer is tried again at the next beat."""
 
     def __init__(
-        self, home: Home, read: Callable[[], Beat], periods: Periods, sampled: Sampled, gate: Gate
+        self,
+        home: Home,
+        read: Callable[[], Beat],
+        periods: Periods,
+        sampled: Sampled,
+        gate: Gate,
+        copier: Copier,
+        rates: Rates | None = None,
+        charged: Charged | None = None,
     ) -> None:
         self._home = home
         self._read = read
         self._gate = gate
+        self._rates = rates or Rates()
+        self._charged = charged
         self._periods = periods
         self._sampled = sampled
+        self._copier = copier
         self._wanted = asyncio.Event()
+        self._saying = asyncio.Lock()
+        """One beat at a time: their answers must come in their order."""
         self._client = httpx.AsyncClient(
             base_url=home.beat_url,
             headers={"authorization": f"Bearer {home.token}"},
             timeout=CALL_TIMEOUT_S,
             trust_env=False,
+            verify=calling(home.nodes),
         )
         self._task = asyncio.create_task(self._run())
 
@@ -52,13 +71,20 @@ class Heart:
 
         `last`: with all that was measured, as no other beat follows.
         """
+        async with self._saying:
+            return await self._say(last)
+
+    async def _say(self, last: bool) -> bool:
         periods = self._periods.closed(all_of_them=last)
         calls, dropped = self._sampled.take(all_of_them=last)
+        shadow = self._copier.message()
         message = {
             "beat": self._read().to_wire(),
             "periods": periods,
             "calls": {"sampled": [each.to_wire() for each in calls], "dropped": dropped},
             "keys_used": self._gate.authority.take_used(),
+            "rates": self._rates.report(self._home.account).to_wire(),
+            "shadow": shadow,
         }
         try:
             reply = await self._client.post("/beats", json=message)
@@ -69,17 +95,26 @@ class Heart:
                 raise
             log.warning("beat not delivered", error=str(error) or type(error).__name__)
             return True
+        self._copier.delivered(shadow)
+        self._copier.aim(None if answer["shadow"] is None else Target.from_wire(answer["shadow"]))
+        if self._charged is not None:
+            self._charged.shadow(answer["is_shadow"])
         await self._learn(answer["identities"])
+        self._rates.learn(answer["rates"])
         if answer["kept"]:
             self._periods.delivered(periods)
         return bool(answer["routed"])
 
     async def know(self) -> None:
-        """Returns once the controller has said who may call this replica."""
-        while self._gate.required is None:
+        """Returns once the controller has said who may call this replica, and how much."""
+        while not self._knows:
             await self.say()
-            if self._gate.required is None:
+            if not self._knows:
                 await asyncio.sleep(INTERVAL_S)
+
+    @property
+    def _knows(self) -> bool:
+        return self._gate.required is not None and self._rates.known
 
     async def _learn(self, version: int | None) -> None:
         """Sees to it that the gate decides by the identities of `version`; None: nobody is asked."""

@@ -17,6 +17,8 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from server.nodes import NodeIdentity, listening
+
 Result = TypeVar("Result")
 
 IDLE_CONNECTION_S = 3600
@@ -41,19 +43,19 @@ class Listener:
         """Runs `work()` on the listener's loop, awaited from another."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self.loop))
 
-    async def serve(self, app: ASGIApp, host: str) -> int:
-        """Starts to answer on a free port of `host`, which is returned."""
+    async def serve(self, app: ASGIApp, host: str, nodes: NodeIdentity | None = None) -> int:
+        """Starts to answer on a free port of `host`, which is returned; other nodes alone, where `nodes` is given."""
         bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, 0))
-        await self.call(lambda: self._start(app, bound))
+        await self.call(lambda: self._start(app, bound, nodes))
         return int(bound.getsockname()[1])
 
-    async def _start(self, app: ASGIApp, bound: socket.socket) -> None:
+    async def _start(self, app: ASGIApp, bound: socket.socket, nodes: NodeIdentity | None) -> None:
         config = uvicorn.Config(
             app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
             timeout_keep_alive=IDLE_CONNECTION_S, server_header=False, date_header=False, backlog=4096,
-            proxy_headers=False,
+            proxy_headers=False, ssl_context_factory=listening(nodes),
         )  # fmt: skip
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))

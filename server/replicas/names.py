@@ -17,16 +17,23 @@ class AppName:
     endpoint: str
     variant: str
     revision: str
+    account: str = ""
+    """Empty: this Hearth's own, or the one whose applications alone are looked at."""
 
     def __str__(self) -> str:
-        return ":".join(("hearth", self.endpoint, self.variant, self.revision))
+        account = (self.account,) if self.account else ()
+        return ":".join(("hearth", *account, self.endpoint, self.variant, self.revision))
 
     @classmethod
     def parse(cls, text: str) -> AppName | None:
         """None for an application that is not ours."""
-        parts = text.split(":")
-        return cls(*parts[1:]) if len(parts) == 4 and parts[0] == "hearth" else None
+        head, *parts = text.split(":")
+        if head != "hearth" or len(parts) not in (3, 4):
+            return None
+        account = parts.pop(0) if len(parts) == 4 else ""
+        endpoint, variant, revision = parts
+        return cls(endpoint, variant, revision, account)
 
 
-def app_name(endpoint: EndpointSpec, variant: VariantSpec) -> AppName:
-    return AppName(endpoint.name, variant.name, variant.revision)
+def app_name(endpoint: EndpointSpec, variant: VariantSpec, account: str = "") -> AppName:
+    return AppName(endpoint.name, variant.name, variant.revision, account)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from server.nodes import NodeIdentity
 from server.objects.opening import open_storage
 from server.objects.storage import Storage
 from server.settings import Settings
@@ -18,7 +19,8 @@ class Home:
     beat_url: str
     """The controller's own listener, e.g. ``http://127.0.0.1:40123``."""
     token: str
-    bind_host: str
+    bind_host: str | None
+    """Address that replicas listen at; None: each at its node's own, as Ray knows it."""
     account: str
     region: str
     drain_timeout_s: float
@@ -39,8 +41,12 @@ class Home:
     """The master keys that open those."""
     python: str | None = None
     """What stands in for Python where replicas and engines may be forked (`server.prefork`); None: they are not."""
+    tenant: str = ""
+    """The account again, where it is not this Hearth's own: replicas report under it."""
     audit_data_share: float = 0.0
     """Share of the calls that the audit log is to have."""
+    nodes: NodeIdentity | None = None
+    """What replicas show the edge and the controller, and verify them with; None: they talk plainly."""
 
     def storage(self) -> Storage:
         """Opens the object store, to read from it. Who calls it closes it."""

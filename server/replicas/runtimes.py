@@ -33,6 +33,12 @@ CONFIGURATION = ["config.json", "modules.json"]
 """The files that say what a model is for."""
 
 
+PREFILL_SPARE = 8
+"""vLLM may hold one request more for so many that run, as it begins several in one step."""
+AHEAD = 2
+"""Of other engines: what runs, and as much again that the next call takes at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """A started engine: its faces, whether it is alive, and how to end it."""
@@ -42,6 +48,8 @@ class Runtime:
     tokens: Callable[[], int]
     """Tokens generated so far (0 for engines that make none)."""
     stop: Callable[[], Awaitable[None]]
+    used: Callable[[], int] = lambda: 0
+    """Tokens read and generated so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,7 @@ async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts) ->
         lambda: all(runtime.alive() for runtime in started.values()),
         lambda: sum(runtime.tokens() for runtime in started.values()),
         lambda: _stop(started),
+        lambda: sum(runtime.used() for runtime in started.values()),
     )
 
 
@@ -132,9 +141,10 @@ def _composed(endpoint: str, variant: VariantSpec, started: Mapping[str, Runtime
         )
         for name, runtime in started.items()
     ]
+    held = [runtime.engines.capacity or variant.limits.max_in_flight for runtime in started.values()]
     if variant.mode == "Direct":
-        return Engines(payload=Direct(containers), targets=tuple(started))
-    return Engines(payload=Serial(containers))
+        return Engines(payload=Direct(containers), targets=tuple(started), capacity=sum(held))
+    return Engines(payload=Serial(containers), capacity=min(held))
 
 
 @contextlib.contextmanager
@@ -173,17 +183,21 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
     embedding = VllmEmbedding(engine) if "embed" in started.tasks else None
     with timed("warm-up"):
         await _warm(text, embedding)
+    seqs = int(engine.vllm_config.scheduler_config.max_num_seqs)
     engines = Engines(
         text=text,
         embedding=embedding,
         openai=started.app,
         openai_routes=started.routes,
+        capacity=seqs + max(2, seqs // PREFILL_SPARE),
     )
 
     async def stop() -> None:
         engine.shutdown(timeout=5.0)
 
-    return Runtime(engines, lambda: not engine.errored, vllm_app.generated_tokens, stop)
+    return Runtime(
+        engines, lambda: not engine.errored, vllm_app.generated_tokens, stop, vllm_app.used_tokens
+    )
 
 
 async def _warm(text: TextEngine | None, embedding: EmbeddingEngine | None) -> None:
@@ -203,14 +217,15 @@ async def _vision(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runti
 
     device = "cuda" if variant.resources.num_gpus else "cpu"
     engine = await VisionEngine.start(loaded.source, loaded.task, variant.limits, device)
-    return Runtime(Engines(image=engine), engine.alive, lambda: 0, engine.stop)
+    return Runtime(Engines(image=engine, capacity=engine.max_batch * AHEAD), engine.alive, lambda: 0, engine.stop)
 
 
 async def _predict(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
     from server.replicas.predictors.engine import PredictEngine
 
-    engine = await PredictEngine.start(_folder(loaded), variant, options.read(PredictOptions, variant))
-    return Runtime(Engines(payload=engine), engine.alive, lambda: 0, engine.stop)
+    chosen = options.read(PredictOptions, variant)
+    engine = await PredictEngine.start(_folder(loaded), variant, chosen)
+    return Runtime(Engines(payload=engine, capacity=chosen.max_batch * AHEAD), engine.alive, lambda: 0, engine.stop)
 
 
 async def _handler(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
@@ -218,7 +233,7 @@ async def _handler(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runt
 
     chosen = options.read(HandlerOptions, variant)
     engine = await HandlerEngine.start(_folder(loaded), variant, chosen, loaded.artifacts, loaded.environ)
-    return Runtime(Engines(payload=engine), engine.alive, lambda: 0, engine.stop)
+    return Runtime(Engines(payload=engine, capacity=chosen.workers * AHEAD), engine.alive, lambda: 0, engine.stop)
 
 
 def _folder(loaded: Loaded) -> Path:

@@ -174,6 +174,7 @@ class VisionEngine:
     def __init__(self, model: VisionModel, limits: Limits, max_batch: int, max_wait_ms: float) -> None:
         self._model = model
         self._limits = limits
+        self.max_batch = max_batch
         self._batcher: Batcher[Query, list[Prediction]] = Batcher(
             model.answer,
             max_size=max_batch,

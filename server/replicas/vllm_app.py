@@ -58,6 +58,10 @@ OWN_PATHS = {
 """Routes that vLLM serves outside `/v1`, and the address Hearth gives them."""
 
 
+GENERATED, READ = "vllm:generation_tokens_total", "vllm:prompt_tokens_total"
+"""Series of vLLM's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class VllmApp:
     """A running engine (`AsyncLLM`), its application and the routes of it that may be called."""
@@ -151,14 +155,20 @@ async def start(args: argparse.Namespace) -> VllmApp:
 
 
 def generated_tokens() -> int:
-    """Tokens that the engines of this process have generated so far, from vLLM's own counter."""
+    """Tokens that the engines of this process have generated so far."""
+    return _counted(GENERATED)
+
+
+def used_tokens() -> int:
+    """Those, and the ones that they have read. From vLLM's own counters, which `disable-log-stats` stops."""
+    return _counted(GENERATED, READ)
+
+
+def _counted(*names: str) -> int:
     from prometheus_client import REGISTRY
 
-    total = 0.0
-    for family in REGISTRY.collect():
-        if family.name == "vllm:generation_tokens":
-            total += sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
-    return int(total)
+    families = REGISTRY.restricted_registry(names).collect()
+    return int(sum(sample.value for family in families for sample in family.samples if sample.name in names))
 
 
 def _paths(app: Any) -> list[str]:

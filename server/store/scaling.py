@@ -115,11 +115,9 @@ def forget_old(store: Store, key: Key) -> None:
 
 
 def forget_aged(store: Store, now: float) -> None:
-    """Removes activities of all regions that are older than they are kept."""
+    """Removes activities of all accounts and regions that are older than they are kept."""
     before = datetime.fromtimestamp(now - KEPT_S, UTC)
     with store.session() as session:
         session.execute(
-            delete(ResourceRow).where(
-                ResourceRow.account == store.account, ResourceRow.kind == ACTIVITY, ResourceRow.created_at < before
-            )
+            delete(ResourceRow).where(ResourceRow.kind == ACTIVITY, ResourceRow.created_at < before)
         )

@@ -46,6 +46,7 @@ class Resource:
     observation: Mapping[str, Any] | None = None
     region: str = ""
     id: int = 0
+    account: str = ""
 
 
 class Store:
@@ -67,6 +68,10 @@ class Store:
     def within(self, region: str) -> Store:
         """This store as one region sees it."""
         return Store(self.engine, self.account, region, bound=True, session=self._session)
+
+    def of(self, account: str) -> Store:
+        """The same of another account, in the same transaction."""
+        return Store(self.engine, account, self.region, bound=self._bound, session=self._session)
 
     @contextmanager
     def transaction(self) -> Iterator[Store]:
@@ -220,6 +225,13 @@ class Store:
         return tuple(found)
 
 
+def everywhere(store: Store, kind: str) -> list[Resource]:
+    """All resources of a kind, of every account and region, oldest first: for what Hearth does for all of them."""
+    query = select(ResourceRow).where(ResourceRow.kind == kind).order_by(ResourceRow.created_at, ResourceRow.id)
+    with store.session() as session:
+        return [read(row) for row in session.scalars(query)]
+
+
 def connect(url: str) -> Engine:
     """An engine on `url`; SQLite gets write-ahead logging with full sync, so that commits survive a crash.
 
@@ -273,6 +285,6 @@ def read(row: ResourceRow) -> Resource:
         kind=row.kind, name=row.name, arn=row.arn, document=row.document, generation=row.generation,
         observed=row.observed, status=row.status, reason=row.reason,
         created_at=utc(row.created_at), modified_at=utc(row.modified_at),
-        observation=row.observation, region=row.region, id=row.id,
+        observation=row.observation, region=row.region, id=row.id, account=row.account,
     )  # fmt: skip
 

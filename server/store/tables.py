@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -225,3 +226,30 @@ class AuditMarkRow(Base):
     seq: Mapped[int] = mapped_column(COUNTED)
     digest: Mapped[str] = mapped_column(String(64))
     mac: Mapped[str] = mapped_column(String(64))
+
+
+class QuotaRow(Base):
+    """A quota that an account has of its own (`server.store.quotas`)."""
+
+    __tablename__ = "quotas"
+
+    account: Mapped[str] = mapped_column(String(12), primary_key=True)
+    code: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[float] = mapped_column(Float(53))
+
+
+class QuotaRequestRow(Base):
+    """An account's request for a larger quota."""
+
+    __tablename__ = "quota_requests"
+    __table_args__ = (Index("ix_quota_requests_account", "account", "region", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    account: Mapped[str] = mapped_column(String(12))
+    region: Mapped[str] = mapped_column(String(32))
+    code: Mapped[str] = mapped_column(String(64))
+    desired: Mapped[float] = mapped_column(Float(53))
+    status: Mapped[str] = mapped_column(String(32))
+    requester: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

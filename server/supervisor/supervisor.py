@@ -18,7 +18,7 @@ from server.edge import process as edge
 from server.edge.tls import Certificate, TlsError, check_authority
 from server.errors import Conflict
 from server.identity.first_key import first_key
-from server.launch import Launch, edge_config
+from server.launch import Launch, edge_config, node_files
 from server.prefork import python
 from server.prefork.imported import Stage
 from server.replicas.environ import ENVIRON, needs
@@ -116,6 +116,8 @@ class Supervisor:
     def _start(self) -> None:
         config = edge_config(self.settings)
         self._renew_certificate()
+        if self.settings.nodes_secure:
+            node_files(self.settings).renew()
         edge.EdgeClient(config).reset()
         self._children.append(Child("edge", lambda: edge.start(config, self.settings.log_dir / "edge.log")))
         self._children[0].keep_alive()

@@ -24,6 +24,9 @@ from server.beat import Beat
 from server.controller.api import application
 from server.controller.audit import Auditor
 from server.controller.identities import Identities
+from server.controller.rates import Rates
+from server.controller.registry import Heard
+from server.controller.shadows import Shadows
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
@@ -33,7 +36,10 @@ from server.identity.judge import Judge
 from server.replicas.heart import Heart
 from server.replicas.plan import Home
 from server.settings import Settings
+from server.shadow.copier import Copier
+from server.shadow.seal import Seal
 from server.spec import Limits
+from server.store.quotas import Defaults
 from server.store.store import Store
 from tests.audit.conftest import ACCOUNT, REGION
 
@@ -54,6 +60,7 @@ class Routed:
         self.heard: list[Beat] = []
         self.registry = self
         self.meter = self
+        self.shadows = Shadows(None, None, "")  # type: ignore[arg-type]  # nothing is compared here
 
     def hear(self, beat: Beat) -> None:
         self.heard.append(beat)
@@ -61,15 +68,19 @@ class Routed:
     def routed(self, _replica_id: str) -> bool:
         return True
 
-    def of(self, _endpoint: str, _variant: str) -> list[Beat]:
-        return [BEAT]
+    def within(self, _account: str) -> Heard:
+        return Heard((BEAT,))
 
-    async def keep(self, _endpoint: str, _points: Any, _instances: int) -> bool:
+    async def keep(self, _account: str, _endpoint: str, _points: Any, _instances: int) -> bool:
         return True
 
 
 def open_gate() -> Gate:
     return Gate(Authority(), Judge(), Identity("chat", "main", "r1"))
+
+
+def copier() -> Copier:
+    return Copier(Seal("token", "chat"), "chat")
 
 
 def home_at(url: str) -> Home:
@@ -91,12 +102,12 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
         await client.get("/ping")
     store = Store(engine, ACCOUNT, REGION)
     auditor = Auditor(Settings(state_dir=tmp_path), store)
-    app = application(Routed(), auditor, Identities(store, None), "token")  # type: ignore[arg-type]
+    app = application(Routed(), auditor, Identities(store, None), Rates(store, Defaults()), "token")  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
     bound = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     home = home_at(f"http://127.0.0.1:{bound.getsockname()[1]}")
-    heart = Heart(home, lambda: BEAT, metrics.periods, sampled, open_gate())
+    heart = Heart(home, lambda: BEAT, metrics.periods, sampled, open_gate(), copier())
     await heart.say(last=True)
     await heart.stop()
     server.should_exit = True
@@ -122,7 +133,8 @@ async def test_from_the_guard_to_the_log(tmp_path: Path, engine: Engine, keeper:
 async def test_a_controller_that_does_not_answer_gets_them_later() -> None:
     sampled = Sampled(1.0)
     sampled.add(CALL)
-    heart = Heart(home_at("http://127.0.0.1:9"), lambda: BEAT, Metrics("chat", "main").periods, sampled, open_gate())
+    periods = Metrics("chat", "main").periods
+    heart = Heart(home_at("http://127.0.0.1:9"), lambda: BEAT, periods, sampled, open_gate(), copier())
     await heart.say()
     await heart.stop()
     assert sampled.take() == ([CALL], 0)

@@ -64,14 +64,15 @@ def test_whatever_was_acknowledged_is_in_the_log_after_kill_9(tmp_path: Path, en
             calls = [threading.Thread(target=_create, args=(url, f"life{life}-{n}", acknowledged)) for n in range(4)]
             for call in calls:
                 call.start()
-            time.sleep(drawn.uniform(0.05, 0.9))
+            before, wanted = len(acknowledged), drawn.randint(2, 30)
+            _until(lambda before=before, wanted=wanted: len(acknowledged) >= before + wanted)  # type: ignore[misc]
+            time.sleep(drawn.uniform(0.0, 0.02))
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait(10)
         for call in calls:
             call.join(70)
         assert verify(engine, keeper).problem is None
-    assert len(acknowledged) > KILLS
     assert set(acknowledged) <= resources(engine, "CreateModelPackageGroup")
 
 
@@ -105,7 +106,6 @@ def test_two_writers_make_one_chain(tmp_path: Path, engine: Engine, keeper: Keep
 def test_waiting_events_are_written_within_a_second(engine: Engine, keeper: Keeper) -> None:
     log = AuditLog(engine, keeper, flush_s=0.3)
     assert log.record(made(resource="soon"))
-    assert verify(engine, keeper).events == 0
     _until(lambda: verify(engine, keeper).events == 1)
     log.record(made(resource="at the end"))
     log.close()
@@ -149,7 +149,7 @@ def test_an_event_that_the_database_does_not_take_stops_no_other(engine: Engine,
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

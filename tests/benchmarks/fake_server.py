@@ -75,12 +75,12 @@ def serving(answer: Answer) -> Iterator[FakeServer]:
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     try:
         yield server
     finally:
         ending[0]()
-        thread.join(5)
+        thread.join(60)
 
 
 def response(status: int, body: bytes, *headers: str) -> bytes:

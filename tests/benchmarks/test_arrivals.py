@@ -106,6 +106,6 @@ async def test_the_alarm_never_rings_early_and_does_ring_for_the_past() -> None:
     alarm = Alarm()
     for ahead in (0.03, 0.0, -5.0, 0.001):
         at = monotonic() + ahead
-        await asyncio.wait_for(alarm.until(at), 5)
+        await asyncio.wait_for(alarm.until(at), 60)
         assert monotonic() >= at
     alarm.close()

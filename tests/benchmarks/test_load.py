@@ -40,12 +40,15 @@ async def fine(request: Request, writer: asyncio.StreamWriter) -> None:
 
 
 def test_a_closed_loop_keeps_its_number_in_flight() -> None:
-    flying, most = 0, 0
+    flying, most, together = 0, 0, asyncio.Event()
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         nonlocal flying, most
         flying += 1
         most = max(most, flying)
+        if flying == 3:
+            together.set()
+        await asyncio.wait_for(together.wait(), 60)
         await asyncio.sleep(0.01)
         flying -= 1
         writer.write(completion("hi", 4))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -37,15 +39,14 @@ ENVELOPE = {"version", "id", "detail-type", "source", "account", "time", "region
 
 
 @pytest.fixture
-def http(store: Store, unused_tcp_port: int) -> Iterator[httpx.Client]:
+def http(store: Store) -> Iterator[httpx.Client]:
     app = Starlette(routes=EventsApi(store).routes(), exception_handlers={HearthError: refuse})
-    config = uvicorn.Config(app, port=unused_tcp_port, ws="none", lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
     thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{unused_tcp_port}", timeout=10, trust_env=False) as client:
-        while not server.started:
-            time.sleep(0.01)
+    address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    with httpx.Client(base_url=address, timeout=30, trust_env=False) as client:
         yield client
         server.should_exit = server.force_exit = True
         thread.join(10)
@@ -157,10 +158,14 @@ def test_pages(sagemaker: Any, http: httpx.Client) -> None:
         assert next(iter(asked)) in refused.json()["error"]["message"]
 
 
-def streamed(http: httpx.Client, count: int, **headers: str) -> Iterator[dict[str, Any]]:
+def streamed(http: httpx.Client, count: int, begun: Callable[[], object], **headers: str) -> Iterator[dict[str, Any]]:
+    """The next `count` events of a stream; `begun` is called once it has begun."""
     with http.stream("GET", "/hearth/events", headers={"accept": "text/event-stream", **headers}) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
-        for number, found in enumerate(parse(reply.iter_lines()), 1):
+        lines = reply.iter_lines()
+        assert next(lines) == ": events"
+        begun()
+        for number, found in enumerate(parse(lines), 1):
             yield found
             if number == count:
                 return
@@ -170,20 +175,15 @@ def test_a_stream_goes_on_where_its_client_was(sagemaker: Any, http: httpx.Clien
     for number in range(3):
         make_model(sagemaker, f"m{number}")
     (first, _, _) = told(http)
-    later = threading.Timer(0.6, make_model, (sagemaker, "later"))
-    later.start()
-    got = list(streamed(http, 3, **{"last-event-id": str(first["id"])}))
-    later.join()
+    begun = partial(make_model, sagemaker, "later")
+    got = list(streamed(http, 3, begun, **{"last-event-id": str(first["id"])}))
     assert [each["event"]["detail"]["ModelName"] for each in got] == ["m1", "m2", "later"]
     assert got == told(http, after=first["id"])
 
 
 def test_a_stream_begins_with_what_comes(sagemaker: Any, http: httpx.Client) -> None:
     make_model(sagemaker, "before")
-    later = threading.Timer(0.6, make_model, (sagemaker, "after"))
-    later.start()
-    (got,) = streamed(http, 1)
-    later.join()
+    (got,) = streamed(http, 1, partial(make_model, sagemaker, "after"))
     assert got["event"]["detail"]["ModelName"] == "after"
     assert json.dumps(got) == json.dumps(told(http, last=1)[0])
 
@@ -195,7 +195,7 @@ def test_followers_are_bounded_and_leave(http: httpx.Client, monkeypatch: pytest
         lines = reply.iter_lines()
         assert next(lines) == ": events"
         assert http.get("/hearth/events", headers=follow).status_code == 429
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with http.stream("GET", "/hearth/events", headers=follow) as reply:
             if reply.status_code == 200:

@@ -86,7 +86,17 @@ class Cluster:
     def beats(self) -> list[Beat]:
         names = list(self.models)
         return [
-            Beat(f"{name}/{n}", name.endpoint, name.variant, name.revision, "127.0.0.1", 1000 * (k + 1) + n, 1, "ready")
+            Beat(
+                f"{name}/{n}",
+                name.endpoint,
+                name.variant,
+                name.revision,
+                "127.0.0.1",
+                1000 * (k + 1) + n,
+                1,
+                "ready",
+                account=name.account,
+            )
             for k, name in enumerate(names)
             for n in range(self.replicas[name])
         ]

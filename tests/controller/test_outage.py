@@ -26,7 +26,7 @@ from server.store.store import Store, connect
 from tests.controller.rehearsal import HOME
 
 SPEC = EndpointSpec(name="ep", variants=(VariantSpec(model="one"),))
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Cluster:
@@ -120,7 +120,7 @@ async def test_in_service_is_said_when_the_edge_has_the_routes(
     monkeypatch.setattr(controller, "_publish_forever", lambda: asyncio.sleep(PATIENCE_S))
     controller.store.create("Endpoint", "ep", SPEC.model_dump(mode="json"), "Creating")
     async with running(controller):
-        await asyncio.sleep(0.3)
+        await eventually(lambda: controller._cluster is not None and controller._cluster.apps())
         controller.registry.hear(beat())
         await eventually(lambda: controller.store.get("Endpoint", "ep").status == "InService")
     assert published == ["Creating"]

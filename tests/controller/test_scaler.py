@@ -25,11 +25,11 @@ from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
 from server.settings import Settings
 from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.store import quotas
 from server.store.migrate import migrate
 from server.store.store import Store, connect
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
-NOW = float(int(time.time()) // 60 * 60)
 OF: dict[str, Any] = {
     "ServiceNamespace": "sagemaker", "ResourceId": "endpoint/ep/variant/AllTraffic", "ScalableDimension": INSTANCES,
 }  # fmt: skip
@@ -51,7 +51,9 @@ class World:
     def __init__(self, store: Store) -> None:
         self.whole = store
         self.store = store.within(REGION)
-        self.now = NOW
+        self.began = float(int(time.time()) // 60 * 60)
+        """Close to when rows are made, whose times are the real clock's."""
+        self.now = self.began
         self.scaler = Scaler(store, 600.0, lambda: self.now)
 
     def call(self, operation: str, **request: Any) -> Any:
@@ -345,8 +347,8 @@ def test_provisioned_concurrency(world: World) -> None:
     assert world.activities()[0]["StatusCode"] == "Successful"
 
 
-def at(seconds: float) -> str:
-    return datetime.fromtimestamp(NOW + seconds, UTC).strftime("at(%Y-%m-%dT%H:%M:%S)")
+def at(world: World, seconds: float) -> str:
+    return datetime.fromtimestamp(world.began + seconds, UTC).strftime("at(%Y-%m-%dT%H:%M:%S)")
 
 
 def schedule(world: World, expression: str, name: str = "a", **action: int) -> None:
@@ -357,7 +359,7 @@ def schedule(world: World, expression: str, name: str = "a", **action: int) -> N
 def test_a_scheduled_action_comes_once(world: World) -> None:
     world.endpoint(1)
     world.register(1, 4)
-    schedule(world, at(60), min=2, max=8)
+    schedule(world, at(world, 60), min=2, max=8)
     assert world.look(59) == 1
     assert world.look(1) == 2
     assert world.bounds() == (2, 8)
@@ -403,7 +405,7 @@ def test_a_kill_in_the_middle_leaves_it_all_to_be_done_or_all_done(
 def test_two_controllers_do_it_once(world: World) -> None:
     world.endpoint(1)
     world.register(1, 4)
-    schedule(world, at(60), max=9)
+    schedule(world, at(world, 60), max=9)
     world.now += 60
     for _ in range(2):
         Scaler(world.whole, 600.0, lambda: world.now).look()
@@ -413,7 +415,7 @@ def test_two_controllers_do_it_once(world: World) -> None:
 def test_actions_that_are_suspended_over_or_impossible(world: World) -> None:
     world.endpoint(1)
     world.register(1, 4, SuspendedState={"ScheduledScalingSuspended": True})
-    schedule(world, at(60), max=9)
+    schedule(world, at(world, 60), max=9)
     assert (world.look(61), world.bounds()) == (1, (1, 4))
     world.call("RegisterScalableTarget", **OF, SuspendedState={"ScheduledScalingSuspended": False})
     assert (world.look(10), world.bounds()) == (1, (1, 4))  # its time is over
@@ -472,3 +474,17 @@ def test_the_controller_rescales_the_same_application(world: World, tmp_path: Pa
     assert cluster.deployed == [(name, 1, 1), (name, 3, 3)]
     assert cluster.deleted == []
     assert world.store.get("Endpoint", "ep").status == "InService"
+
+
+def test_a_quota_that_has_no_room(world: World) -> None:
+    world.endpoint(2)
+    world.register(2, 8)
+    quotas.put(world.whole, ACCOUNT, quotas.INSTANCES, 3)
+    schedule(world, at(world, 60), min=5)
+    for _ in range(3):
+        assert world.look(61) == 2
+    (failed,) = [each for each in world.activities() if each["StatusCode"] == "Failed"]
+    assert failed["Description"] == "Setting desired instance count to 5."
+    assert "is 3 Instances, with current utilization of 2 Instances" in failed["StatusMessage"]
+    quotas.put(world.whole, ACCOUNT, quotas.INSTANCES, 5)
+    assert world.look(10) == 5

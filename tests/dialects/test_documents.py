@@ -72,7 +72,7 @@ def test_surrogate_pairs_are_text() -> None:
     ids=["arrays", "objects", "open", "stairs", "backslashes"],
 )
 def test_hostile_nesting_is_refused_in_bounded_time(body: bytes) -> None:
-    begun = time.monotonic()
+    begun = time.thread_time()
     with pytest.raises(BadRequest):
         parse_object(body, 64)
-    assert time.monotonic() - begun < 20
+    assert time.thread_time() - begun < 20

@@ -25,10 +25,11 @@ from starlette.types import Receive, Scope, Send
 from server.edge import process as edge_process
 from server.edge.process import EdgeClient
 from server.edge.routes import Backend, EdgeConfig, RouteTable, Server, Timeouts
+from server.nodes import NodeIdentity, listening
 from server.supervisor.ray_head import free_port
 
 Json = dict[str, Any]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "did not happen") -> None:
@@ -41,7 +42,7 @@ def eventually(condition: Callable[[], bool], otherwise: Callable[[], str] = lam
 class Answerer:
     """An HTTP server on a thread whose answer says what it was asked. ``?sleep=S`` waits before it answers."""
 
-    def __init__(self, name: str, path: Path | None = None) -> None:
+    def __init__(self, name: str, path: Path | None = None, nodes: NodeIdentity | None = None) -> None:
         self.name = name
         self.left: list[str] = []
         """Paths whose client left before the answer."""
@@ -55,6 +56,7 @@ class Answerer:
         config = uvicorn.Config(
             self._app, interface="asgi3", http="httptools", ws="none", lifespan="off", proxy_headers=False,
             log_config=None, access_log=False, timeout_keep_alive=3600, timeout_graceful_shutdown=1,
+            ssl_context_factory=listening(nodes),
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
@@ -145,12 +147,12 @@ class Edge:
         self._clients = [self.internal]
         self.http = self.connection()
 
-    def replica(self, name: str) -> Answerer:
-        self._answerers.append(Answerer(name))
+    def replica(self, name: str, nodes: NodeIdentity | None = None) -> Answerer:
+        self._answerers.append(Answerer(name, nodes=nodes))
         return self._answerers[-1]
 
     def apply(self, *backends: Backend, default: str | None = None, **concurrency: int) -> str:
-        return self.client.apply(RouteTable(backends, default, concurrency))
+        return self.client.apply(RouteTable(backends, default, concurrency=concurrency))
 
     def restart(self) -> None:
         self.process = edge_process.start(self.config, self.log)
@@ -184,7 +186,7 @@ def started(timeouts: Timeouts, **more: Any) -> Iterator[Edge]:
 
 @pytest.fixture
 def edge() -> Iterator[Edge]:
-    with started(Timeouts(body=0.5, drain=10)) as edge:
+    with started(Timeouts(body=2, drain=10)) as edge:
         yield edge
 
 
@@ -195,6 +197,6 @@ def variant(endpoint: str, *answerers: Answerer, name: str = "AllTraffic", weigh
 @pytest.fixture(scope="module")
 def routed() -> Iterator[Edge]:
     """Endpoints `a` (also the default one) and `b`, each with one replica of the same name; never changed."""
-    with started(Timeouts(body=0.5)) as edge:
+    with started(Timeouts(body=2)) as edge:
         edge.apply(variant("a", edge.replica("a")), variant("b", edge.replica("b")), default="a")
         yield edge

@@ -29,7 +29,7 @@ class Crowd:
         """Returns once all of them are at `where`."""
         before = sum(each.started[PATH] for each in where)
         self._tasks += [asyncio.create_task(self._client.post(HELD, json={})) for _ in range(count)]
-        while sum(each.started[PATH] for each in where) < before + count:
+        while sum(each.started[PATH] for each in where) < before + count:  # noqa: ASYNC110 - counted on threads
             await asyncio.sleep(0.01)
 
     async def ask(self) -> httpx.Response:
@@ -106,5 +106,5 @@ async def test_boto3_sees_a_throttling_exception(edge: Edge) -> None:
 
 @pytest.mark.parametrize(("name", "most"), [("bad name", 1), ("good", 0)], ids=["name", "bound"])
 def test_what_cannot_be_a_bound_is_refused(edge: Edge, name: str, most: int) -> None:
-    with pytest.raises(ValueError, match="is no endpoint|below 1"):
+    with pytest.raises(ValueError, match=r"is no endpoint|below 1"):
         edge.apply(**{name: most})

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import boto3
@@ -194,10 +195,13 @@ def test_the_edges_own_errors_are_understood_by_the_real_clients(edge: Edge) -> 
 
 
 def test_a_half_sent_body_is_answered_in_bounded_time(routed: Edge) -> None:
-    for path in (b"/v1/completions", b"/endpoints/a/invocations"):
-        with socket.create_connection(("127.0.0.1", routed.config.port), timeout=10) as connection:
-            connection.sendall(b"POST " + path + b' HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"model"')
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    paths = (b"/v1/completions", b"/endpoints/a/invocations")
+    connections = [socket.create_connection(("127.0.0.1", routed.config.port), timeout=60) for _ in paths]
+    for path, connection in zip(paths, connections, strict=True):
+        connection.sendall(b"POST " + path + b' HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"model"')
+    for connection in connections:
+        with connection:
+            answer = b"".join(iter(partial(connection.recv, 65536), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408")
         assert b"application/json" in head

@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from server.edge.render import Occupant, quoted, render
+from server.edge.choosing import quoted
+from server.edge.render import Occupant, render
 from server.edge.routes import Backend, EdgeConfig, RouteTable, Server, arrange, weights
 from server.edge.runtime import agree, commands
-
-settings.register_profile("edge", deadline=None, max_examples=40)
-settings.load_profile("edge")
 
 CONFIG = EdgeConfig(Path("/run/hearth"), Path("/run/hearth/door.sock"))
 

@@ -272,5 +272,5 @@ def test_which_keys_were_used_is_noted_once(replica: Served, asking: Gate) -> No
     used = asking.authority.take_used()
     assert list(used) == ["AKmay"]
     at, service, region = used["AKmay"]
-    assert (abs(at - time.time()) < 5, service, region) == (True, "sagemaker", "us-east-1")
+    assert (abs(at - time.time()) < 60, service, region) == (True, "sagemaker", "us-east-1")
     assert asking.authority.take_used() == {}

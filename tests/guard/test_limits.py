@@ -241,11 +241,11 @@ def test_tensors_are_not_loaded(key: str) -> None:
 
 
 def test_image_bombs_are_refused_without_decoding() -> None:
-    begun = time.monotonic()
+    begun = time.thread_time()
     for size in ((101, 100), (50_000, 50_000), (2**31 - 1, 2**31 - 1)):
         refused(message({"image_url": {"url": url(bomb(*size))}}), "pixels|cannot be read")
     refused({"messages": [{"content": [{"image_url": url(picture(size=(100, 100)))}] * 3}]}, "together")
-    assert time.monotonic() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 @given(st.binary(max_size=300))

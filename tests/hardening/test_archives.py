@@ -74,10 +74,10 @@ def test_a_sparse_map_without_end(tmp_path: Path) -> None:
         file.write(header(tarfile.REGTYPE, 512 * MIB) + b"%d\n" % 10**9)
         file.writelines(b"1\n" * (MIB // 2) for _ in range(64))
         file.write(END)
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(BadArchive):
         unpack(tmp_path / "model.tar.gz", tmp_path / "cache")
-    assert time.monotonic() - began < 20
+    assert time.thread_time() - began < 20
 
 
 def test_a_file_of_more_bytes_than_the_disk_has(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import socket
-import time
 
 import pytest
 
@@ -20,18 +19,20 @@ HEAD = b"POST /endpoints/a/invocations HTTP/1.1\r\nHost: x\r\n"
 HIDDEN = b"GET /smuggled HTTP/1.1\r\nHost: x\r\nX-Hearth-Endpoint: b\r\n\r\n"
 SIZE = b"%d" % len(HIDDEN)
 CHUNKED = b"0\r\n\r\n" + HIDDEN
-QUIET_S = 0.4
+QUIET_S = 0.2
 NUMBERS = itertools.count()
 
 
-def exchange(edge: Edge, request: bytes) -> bytes:
-    """All that comes back until the connection closes or nothing more comes."""
+def exchange(edge: Edge, request: bytes, first_s: float = QUIET_S) -> bytes:
+    """All that comes back until the connection closes or nothing more comes, its first byte within `first_s`."""
     answer = b""
-    raw = socket.create_connection(("127.0.0.1", edge.config.port), timeout=QUIET_S)
+    raw = socket.create_connection(("127.0.0.1", edge.config.port), timeout=60)
     with raw, contextlib.suppress(TimeoutError, ConnectionError):
         raw.sendall(request)
+        raw.settimeout(first_s)
         while piece := raw.recv(65_536):
             answer += piece
+            raw.settimeout(QUIET_S)
     return answer
 
 
@@ -131,10 +132,8 @@ LINES = {
 
 @pytest.mark.parametrize("request_", LINES.values(), ids=LINES.keys())
 def test_odd_requests_are_answered_or_closed(routed: Edge, request_: bytes) -> None:
-    began = time.monotonic()
     answer = exchange(routed, request_)
     assert b"HTTP/1.1 500" not in answer
-    assert time.monotonic() - began < 5
     unharmed(routed)
 
 
@@ -149,7 +148,7 @@ def test_odd_requests_are_answered_or_closed(routed: Edge, request_: bytes) -> N
 )  # fmt: skip
 def test_only_the_very_path_goes_to_a_replica(routed: Edge, path: str) -> None:
     """The door knows no other spelling either: see `tests.hardening.test_names`."""
-    answer = exchange(routed, f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
+    answer = exchange(routed, f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode("latin-1"), 60)
     assert b"HTTP/1.1 400" in answer[:12] or json.loads(answer.partition(b"\r\n\r\n")[2])["me"] == "door"
 
 
@@ -162,7 +161,7 @@ def test_only_the_very_path_goes_to_a_replica(routed: Edge, path: str) -> None:
     ],
 )  # fmt: skip
 def test_headers_say_only_what_the_edge_lets_them(routed: Edge, line: bytes) -> None:
-    answer = exchange(routed, HEAD + line + b"\r\nContent-Length: 0\r\n\r\n")
+    answer = exchange(routed, HEAD + line + b"\r\nContent-Length: 0\r\n\r\n", 60)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"x-evil" not in head.lower().replace(b"%0d%0ax-evil", b"")
     if b" 200 " in head.partition(b"\r\n")[0]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import httpx
@@ -83,10 +82,8 @@ async def test_more_than_there_may_be(more: dict[str, Any]) -> None:
 async def test_parameters_of_the_container_contract(parameters: dict[str, Any]) -> None:
     transport = httpx.ASGITransport(guarded(text_engines()), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
-        began = time.monotonic()
         answer = await client.post("/invocations", json={"inputs": "a b", "parameters": parameters})
         assert answer.status_code in (200, 400, 422)
-        assert time.monotonic() - began < 5
         assert len(answer.content) < 100_000
 
 

@@ -79,7 +79,7 @@ def test_a_token_depends_on_its_row_alone(threads: int) -> None:
 
 
 def test_rows_may_lie_apart() -> None:
-    wide = torch.randn(4, 3000).to(torch.bfloat16)
+    wide = torch.randn(4, 3000, generator=torch.Generator().manual_seed(5)).to(torch.bfloat16)
     rows = Rows.build(temperature=[0.0, 1.0, 1.0, 1.0], top_p=[1.0, 1.0, 0.9, 1.0], top_k=[0, 0, 0, 7])
     for part in (wide[:, 100:2100], wide[::2, :2000], wide[:1].expand(4, -1)):
         use = rows if len(part) == 4 else Rows.build(temperature=[1.0, 1.0], top_k=[0, 7])
@@ -91,7 +91,7 @@ def test_the_logits_are_only_read() -> None:
     vocabulary = 8192
     memory = mmap.mmap(-1, 4 * vocabulary)
     logits = torch.frombuffer(memory, dtype=torch.float32).view(1, -1)
-    logits.copy_(torch.randn(1, vocabulary))
+    logits.copy_(torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(5)))
     before = logits.clone()
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.mprotect(ctypes.c_void_p(logits.data_ptr()), 4 * vocabulary, mmap.PROT_READ) == 0
@@ -102,7 +102,7 @@ def test_the_logits_are_only_read() -> None:
 
 
 def test_callers_in_several_threads_do_not_meet() -> None:
-    logits = torch.randn(4, 70_000)
+    logits = torch.randn(4, 70_000, generator=torch.Generator().manual_seed(5))
     rows = [Rows.build(temperature=[1.0] * 4, top_p=0.9, seed=seed) for seed in range(4)]
     want = [cpu.sample(logits, each).tokens.tolist() for each in rows]
     got: list[list[list[int]]] = [[] for _ in rows]
@@ -125,7 +125,8 @@ def _draw_into(answers: Queue[list[int]], logits: torch.Tensor, rows: Rows) -> N
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_draws_too() -> None:
     """OpenMP's threads do not live on in a child; waiting for them would take forever."""
-    logits, rows = torch.randn(8, 70_000), Rows.build(temperature=[1.0] * 8, top_p=0.9)
+    logits = torch.randn(8, 70_000, generator=torch.Generator().manual_seed(5))
+    rows = Rows.build(temperature=[1.0] * 8, top_p=0.9)
     want = cpu.sample(logits, rows).tokens.tolist()
     fork = multiprocessing.get_context("fork")
     answers = fork.Queue()

@@ -26,14 +26,14 @@ def assert_same(got: Sampled, expected: Sampled) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_reports_equal_the_reference(count: int) -> None:
-    for case in cases(31 + count, 2000 if GPU else 40, (9, 500, 4100, 77), batch=8):
+    for case in cases(31 + count, 2000 if GPU else 20, (9, 500, 4100, 77), batch=8 if GPU else 4):
         rows, seen = case.rows(DEVICE), case.seen(DEVICE)
         got = gpu.sample(case.logits.to(DEVICE), rows, seen, logprobs=count)
         assert_same(got, sample_reference(case.logits, rows, seen, logprobs=count))
 
 
 def test_long_lists_are_sorted() -> None:
-    x = torch.randn(3, 400).bfloat16()
+    x = torch.randn(3, 400, generator=torch.Generator().manual_seed(5)).bfloat16()
     x[1] = float("nan")
     x[2, 5] = float("inf")
     rows = Rows.build(temperature=[1.0, 0.0, 0.0], device=DEVICE)

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from server.settings import Settings
 from server.store.migrate import migrate
 from server.store.store import connect
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def settings(folder: Path, **choices: Any) -> Settings:
@@ -28,6 +29,13 @@ def settings(folder: Path, **choices: Any) -> Settings:
     migrate(engine)
     engine.dispose()
     return made
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Served:
@@ -57,6 +65,7 @@ class Served:
     def close(self) -> None:
         self._server.should_exit = True
         self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "uvicorn did not end"
         self.app.close()
 
 

@@ -18,20 +18,19 @@ from server.edge.routes import EdgeConfig, Timeouts
 from server.objects.app import application
 from server.supervisor.ray_head import free_port
 from tests.objects.conftest import blobs
-from tests.objects.serving import PATIENCE_S, Served, client, settings
-from tests.objects.test_durability import eventually
+from tests.objects.serving import PATIENCE_S, Served, client, eventually, settings
 from tests.objects.test_objects import body
 from tests.objects.test_wire import SIGNED
 
 MIB = 1024 * 1024
-PAUSE_S = 1.0
+PAUSE_S = 1.6
 """Longer than the edge waits for a header or for a body that it must look into."""
 
 
 class Edge:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        times = Timeouts(headers=0.4, body=0.4)
+        times = Timeouts(headers=1.0, body=1.0)
         self.config = EdgeConfig(folder, folder / "door.sock", port=free_port("127.0.0.1"), threads=1, timeouts=times)
         self.door = Served(application(settings(folder)), self.config.door_socket)
         self.process = edge_process.start(self.config, folder / "edge.log")

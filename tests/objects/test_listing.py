@@ -66,7 +66,7 @@ BUCKETS = count(1)
 
 
 @given(FREE_KEYS, st.sampled_from(["", "/"]), st.integers(1, 5))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_clients_page_through_any_keys(s3: Any, local: Served, keys: set[str], delimiter: str, size: int) -> None:
     bucket = f"any-keys-{next(BUCKETS)}"
     s3.create_bucket(Bucket=bucket)

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import socket
-import time
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from itertools import count
 from typing import Any
 from xml.etree import ElementTree
 
+import botocore.auth
 import httpx
 import pytest
 from botocore.httpchecksum import AwsChunkedWrapper, Crc32Checksum
@@ -188,8 +188,11 @@ def test_presigned_addresses(s3: Any, local: Served, bucket: str) -> None:
         assert httpx.put(up, content=version.encode()).status_code == 200
         got = httpx.get(down)
         assert (got.content, got.headers["content-type"]) == (version.encode(), "a/b")
-        short.append(signer.generate_presigned_url("get_object", Params=named, ExpiresIn=1))
-    time.sleep(2.1)
+        with pytest.MonkeyPatch.context() as patch:  # signs ten seconds ago
+            past = datetime.now(UTC) - timedelta(seconds=10)
+            patch.setattr(botocore.auth, "get_current_datetime", lambda past=past: past.replace(tzinfo=None))
+            patch.setattr(botocore.auth.time, "time", past.timestamp)
+            short.append(signer.generate_presigned_url("get_object", Params=named, ExpiresIn=1))
     for url in short:
         assert said(httpx.get(url)) == (403, "AccessDenied")
         assert "expired" in httpx.get(url).text

@@ -141,7 +141,7 @@ def workers() -> list[int]:
     return [child.pid for child in sorted(own, key=lambda child: child.pid) if "worker.py" in str(child.cmdline())]
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

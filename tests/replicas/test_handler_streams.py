@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ SLOW = """
             if number == data.get("die_at"):
                 os._exit(3)
             time.sleep(data.get("pause", 0))
+            while number and "wait" in data and not os.path.exists(os.path.join(os.environ["SM_MODEL_DIR"], "go-on")):
+                time.sleep(0.01)
             yield number
         if data.get("hang"):
             time.sleep(60)
@@ -69,12 +70,13 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_parts_come_as_they_are_made(slow: tuple[Running, Path]) -> None:
-    started = time.perf_counter()
-    answer = slow[0].stream(json.dumps({"count": 4, "pause": 0.3}))
+    """The second is made once the first is here."""
+    answer = slow[0].stream(json.dumps({"count": 4, "wait": True}))
     assert answer["ContentType"] == "text/plain"
-    moments = [(event["PayloadPart"]["Bytes"], time.perf_counter() - started) for event in answer["Body"]]
-    assert [part for part, _ in moments] == [b"0;", b"1;", b"2;", b"3;"]
-    assert moments[-1][1] - moments[0][1] > 0.6
+    events = iter(answer["Body"])
+    assert next(events)["PayloadPart"]["Bytes"] == b"0;"
+    slow[1].with_name("go-on").touch()
+    assert [event["PayloadPart"]["Bytes"] for event in events] == [b"1;", b"2;", b"3;"]
 
 
 def test_a_unary_call_gets_the_parts_as_one_body(slow: tuple[Running, Path]) -> None:
@@ -128,11 +130,9 @@ def test_who_leaves_early_has_the_generator_closed_and_the_worker_goes_on(slow: 
     answer = replica.stream('{"count": 1000000, "pause": 0.01}')
     next(iter(answer["Body"]))
     answer["Body"].close()
-    started = time.monotonic()
     assert replica.invoke('{"count": 1}')["Body"] == b"0;"
-    assert time.monotonic() - started < 2.5, "the worker was held, or killed at its deadline"
     assert ended.read_text().count("ended") == 2
-    assert replica.runtime.engines.payload.pids == [pid]  # type: ignore[union-attr]
+    assert replica.runtime.engines.payload.pids == [pid], "killed at its deadline"  # type: ignore[union-attr]
 
 
 def test_parts_of_the_default_output_function(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from tests.fixtures import tiny_vlm
 
 LLM, EMBEDDING, VISION = "my-llm-endpoint", "my-embedding-endpoint", "my-vision-endpoint"
 SLEEPY, PAIR, VLM = "sleepy-endpoint", "pair-endpoint", "vlm-endpoint"
-START_TIMEOUT_S = 480.0
+START_TIMEOUT_S = 900.0
+PATIENCE_S = 240.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,6 +37,7 @@ class Hearth:
     folder: Path
     port: int
     config: Path
+    environ: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     http: httpx.Client = field(init=False)
 
@@ -61,13 +63,15 @@ class Hearth:
     def start(self) -> None:
         arguments = ["up", "--config", str(self.config), "--port", str(self.port), "--state", str(self.state_dir)]
         with (self.folder / "up.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "server", *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "server", *arguments], stdout=log, stderr=log, env={**os.environ, **self.environ}
+            )
 
     def stop(self) -> None:
         self.http.close()
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
+            self.process.wait(PATIENCE_S)
 
     def endpoints(self) -> dict[str, dict[str, Any]]:
         return {found["name"]: found for found in self.http.get("/hearth/endpoints").json()["endpoints"]}
@@ -76,7 +80,7 @@ class Hearth:
         found = self.http.get("/hearth/state").json()["replicas"]
         return [r for r in found if (r["endpoint"], r["phase"]) == (endpoint, phase)]
 
-    def wait(self, what: str, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    def wait(self, what: str, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Waits for `condition`, which may fail to connect meanwhile."""
         deadline = time.monotonic() + timeout_s
         seen: object = None

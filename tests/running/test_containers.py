@@ -125,7 +125,7 @@ def test_a_pipeline_and_a_worker_of_it_that_is_killed(
     assert "client error (418) from before with message" in caught.value.response["Error"]["Message"]
     pid = int(json.loads(caught.value.response["OriginalMessage"])["error"].rpartition(" ")[2])
     os.kill(pid, signal.SIGKILL)
-    hearth.wait("another worker", lambda: answered(runtime, name, rows) == labels, 30)
+    hearth.wait("another worker", lambda: answered(runtime, name, rows) == labels)
     assert not psutil.pid_exists(pid)
     assert [replica["replica_id"] for replica in hearth.replicas(name)] == before
 
@@ -144,7 +144,7 @@ def test_a_pipeline_and_a_worker_of_it_that_is_killed(
     assert shown.returncode == 0, shown.stderr
     assert any(name in line and "IN_SERVICE" in line for line in shown.stdout.splitlines())
     journal = hearth.state_dir / "logs" / "controller.log"
-    hearth.wait("the journal has it", lambda: f":endpoint/{name}" in journal.read_text(), 10)
+    hearth.wait("the journal has it", lambda: f":endpoint/{name}" in journal.read_text())
     assert 'ContainerName="model"' in hearth.http.get("/metrics").text
 
 
@@ -171,7 +171,7 @@ def test_a_container_that_does_not_start_is_named(
     variant = {"VariantName": "AllTraffic", "ModelName": name, **TINY}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    hearth.wait("failed", lambda: sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Failed", 120)
+    hearth.wait("failed", lambda: sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Failed")
     reason = sagemaker.describe_endpoint(EndpointName=name)["FailureReason"]
     assert "container after: " in reason
     assert "KeyError: 'LABELS'" in reason

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from tests.fixtures.pictures import digits
 from tests.running.conftest import LLM, ROOT, VISION, Hearth
 
-WAIT = {"Delay": 2, "MaxAttempts": 90}
+WAIT = {"Delay": 0.25, "MaxAttempts": 960}
 TINY = {"InstanceType": "ml.t2.medium", "InitialInstanceCount": 1}
 
 
@@ -114,7 +114,7 @@ def test_made_invoked_updated_under_load_and_deleted(sagemaker: Any, runtime: An
     found = in_service(sagemaker, name)
     (variant,) = found["ProductionVariants"]
     assert variant["DeployedImages"] == [{"SpecifiedImage": "hearth/hearth-digits"}]
-    hearth.wait("its replica is counted", lambda: _count(sagemaker, name) == 1, 10)
+    hearth.wait("its replica is counted", lambda: _count(sagemaker, name) == 1)
     assert invoke(runtime, name)["InvokedProductionVariant"] == "AllTraffic"
 
     sagemaker.create_model(
@@ -130,7 +130,7 @@ def test_made_invoked_updated_under_load_and_deleted(sagemaker: Any, runtime: An
         sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=f"{name}-2")
         assert in_service(sagemaker, name)["EndpointConfigName"] == f"{name}-2"
         hearth.wait(
-            "the old replica is gone", lambda: not before & {r["revision"] for r in hearth.replicas(name)}, 90
+            "the old replica is gone", lambda: not before & {r["revision"] for r in hearth.replicas(name)}
         )  # fmt: skip
         time.sleep(1)
     assert failures == []
@@ -162,7 +162,7 @@ def test_weights_move_without_new_replicas(sagemaker: Any, runtime: Any, hearth:
     )  # fmt: skip
     in_service(sagemaker, name)
     hearth.wait(
-        "traffic moved", lambda: {invoke(runtime, name)["InvokedProductionVariant"] for _ in range(10)} == {"b"}, 30
+        "traffic moved", lambda: {invoke(runtime, name)["InvokedProductionVariant"] for _ in range(10)} == {"b"}
     )
     assert {replica["replica_id"] for replica in hearth.replicas(name)} == before
 
@@ -209,7 +209,7 @@ def archive(folder: Path) -> bytes:
 def test_an_unknown_image_fails_by_name(sagemaker: Any, name: str) -> None:
     make(sagemaker, name, image="registry.example.com/own:1")
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (found := sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] == "Creating":
         assert time.monotonic() < deadline
         time.sleep(0.2)

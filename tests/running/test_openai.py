@@ -219,20 +219,24 @@ def test_what_vllm_mounts_beside_is_not_reachable(hearth: Hearth, path: str) -> 
 
 def test_a_client_that_leaves_frees_its_slot(hearth: Hearth) -> None:
     body = {"model": LLM, "prompt": "import os\n", "max_tokens": 900, "ignore_eos": True, "stream": True}
+    before = _of_engine(hearth.http, "vllm:generation_tokens_total")
     with hearth.http.stream("POST", "/v1/completions", json=body) as reply:
         assert reply.status_code == 200, reply.read()
         lines = reply.iter_lines()  # kept: httpx closes the connection with its iterator
         next(lines)
-        hearth.wait("the request is counted", lambda: hearth.replicas(LLM)[0]["in_flight"] == 1, 5)
-    hearth.wait("the slot is free", lambda: hearth.replicas(LLM)[0]["in_flight"] == 0, 3)
-    hearth.wait("the engine is idle", lambda: _engine_idle(hearth.http), 5)
+        hearth.wait("the request is counted", lambda: hearth.replicas(LLM)[0]["in_flight"] == 1)
+    hearth.wait("the slot is free", lambda: hearth.replicas(LLM)[0]["in_flight"] == 0)
+    hearth.wait("the engine is idle", lambda: _of_engine(hearth.http, "vllm:num_requests_running") == 0)
+    assert _of_engine(hearth.http, "vllm:generation_tokens_total") < before + 900, "it went on to the end"
 
 
-def _engine_idle(http: httpx.Client) -> bool:
-    """Whether vLLM itself runs nothing for the language model any more."""
+def _of_engine(http: httpx.Client, name: str) -> float:
+    """What vLLM itself says of the language model."""
     lines = http.get("/metrics").text.splitlines()
-    rows = [row for row in lines if row.startswith("vllm:num_requests_running{") and LLM in row]
-    return bool(rows) and all(float(row.rsplit(" ", 1)[1]) == 0 for row in rows)
+    rows = [row for row in lines if row.startswith(f"{name}{{") and LLM in row]
+    if not rows:
+        raise ValueError(f"no {name} yet")
+    return sum(float(row.rsplit(" ", 1)[1]) for row in rows)
 
 
 def data_url(png: bytes) -> str:

@@ -58,8 +58,8 @@ def test_one_request_id_from_the_edge_to_the_replica(hearth: Hearth) -> None:
         "/v1/completions", json={"model": LLM, "prompt": "x", "max_tokens": 1}, headers={"x-request-id": "trace-me-42"}
     )
     assert reply.headers["x-request-id"] == "trace-me-42"
-    hearth.wait("the edge logged it", lambda: "trace-me-42" in hearth.cli("logs", "edge", "-n", "200").stdout, 10)
-    hearth.wait("the replica logged it", lambda: "trace-me-42" in hearth.cli("logs", LLM, "-n", "200").stdout, 10)
+    hearth.wait("the edge logged it", lambda: "trace-me-42" in hearth.cli("logs", "edge", "-n", "200").stdout)
+    hearth.wait("the replica logged it", lambda: "trace-me-42" in hearth.cli("logs", LLM, "-n", "200").stdout)
 
 
 def test_a_deployed_endpoint_can_be_called_and_deleted(hearth: Hearth) -> None:
@@ -71,7 +71,7 @@ def test_a_deployed_endpoint_can_be_called_and_deleted(hearth: Hearth) -> None:
     with urllib.request.urlopen(request) as reply:
         assert json.loads(reply.read())
     assert hearth.cli("delete", "mine").returncode == 0
-    hearth.wait("it is gone", lambda: "mine" not in hearth.endpoints(), 60)
+    hearth.wait("it is gone", lambda: "mine" not in hearth.endpoints())
     assert hearth.cli("delete", "mine").returncode == 1
 
 

@@ -50,7 +50,7 @@ class Load:
 
 
 def test_a_sleeping_endpoint_wakes_for_its_first_requests(hearth: Hearth, runtime: Any) -> None:
-    hearth.wait("it sleeps", lambda: not hearth.replicas(SLEEPY) and not hearth.replicas(SLEEPY, "draining"), 60)
+    hearth.wait("it sleeps", lambda: not hearth.replicas(SLEEPY) and not hearth.replicas(SLEEPY, "draining"))
     assert hearth.endpoints()[SLEEPY]["status"] == "InService"
 
     def ask(_: int) -> Any:
@@ -58,10 +58,10 @@ def test_a_sleeping_endpoint_wakes_for_its_first_requests(hearth: Hearth, runtim
 
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, number) for number in range(8)]
-        hearth.wait("the wait is visible", lambda: hearth.http.get("/hearth/state").json()["waiting"].get(SLEEPY), 30)
+        hearth.wait("the wait is visible", lambda: hearth.http.get("/hearth/state").json()["waiting"].get(SLEEPY))
         for answer in asking:
             assert json.loads(answer.result()["Body"].read())
-    hearth.wait("it sleeps again", lambda: not hearth.replicas(SLEEPY), 60)
+    hearth.wait("it sleeps again", lambda: not hearth.replicas(SLEEPY))
 
 
 def test_a_full_replica_refuses_at_once(hearth: Hearth, openai: OpenAI, runtime: Any) -> None:
@@ -81,14 +81,14 @@ def test_a_full_replica_refuses_at_once(hearth: Hearth, openai: OpenAI, runtime:
         with pytest.raises(ClientError) as throttled:
             runtime.invoke_endpoint(EndpointName=VLM, ContentType="application/json", Body=b'{"inputs": "x"}')
         assert throttled.value.response["Error"]["Code"] == "ThrottlingException"
-    hearth.wait("both slots are free", lambda: hearth.replicas(VLM)[0]["in_flight"] == 0, 5)
+    hearth.wait("both slots are free", lambda: hearth.replicas(VLM)[0]["in_flight"] == 0)
     assert openai.completions.create(model=VLM, prompt="x", max_tokens=1).choices
 
 
 def test_updating_and_deleting_under_load_fail_no_request(hearth: Hearth) -> None:
     document = hearth.endpoints()[VISION]["document"]["variants"][0]
     hearth.http.put("/hearth/endpoints/moving", json=document).raise_for_status()
-    hearth.wait("moving is in service", lambda: hearth.endpoints()["moving"]["status"] == "InService", 120)
+    hearth.wait("moving is in service", lambda: hearth.endpoints()["moving"]["status"] == "InService")
     with Load(hearth, "moving") as moving, Load(hearth, PAIR, 2) as beside:
         before = hearth.replicas("moving")[0]["replica_id"]
         changed = {**document, "env": {**document["env"], "GENERATION": "2"}}
@@ -101,10 +101,10 @@ def test_updating_and_deleting_under_load_fail_no_request(hearth: Hearth) -> Non
             120,
         )
         served = sum(moving.statuses.values())
-        hearth.wait("requests went on", lambda: sum(moving.statuses.values()) > served + 20, 30)
+        hearth.wait("requests went on", lambda: sum(moving.statuses.values()) > served + 20)
         assert set(moving.statuses) == {200}
         hearth.http.delete("/hearth/endpoints/moving").raise_for_status()
-        hearth.wait("moving is gone", lambda: "moving" not in hearth.endpoints(), 60)
+        hearth.wait("moving is gone", lambda: "moving" not in hearth.endpoints())
     assert set(moving.statuses) <= {200, 400}, moving.statuses
     assert set(beside.statuses) == {200}, beside.statuses
 
@@ -119,4 +119,4 @@ def test_an_endpoint_that_cannot_load_says_why(hearth: Hearth) -> None:
         assert "no-such-model" in reply.text
     finally:
         assert hearth.cli("delete", "broken").returncode == 0
-    hearth.wait("it is gone", lambda: "broken" not in hearth.endpoints(), 60)
+    hearth.wait("it is gone", lambda: "broken" not in hearth.endpoints())

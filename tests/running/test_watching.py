@@ -42,7 +42,7 @@ def test_requests_show_in_metrics_and_logs(hearth: Hearth, runtime: Any, watch: 
         ids.append(caught.value.response["ResponseMetadata"]["RequestId"])
     hearth.wait(
         "three more invocations in CloudWatch",
-        lambda: total(cloudwatch, "AWS/SageMaker", "Invocations", "Sum") >= before + 3, 30,
+        lambda: total(cloudwatch, "AWS/SageMaker", "Invocations", "Sum") >= before + 3,
     )  # fmt: skip
     assert total(cloudwatch, "AWS/SageMaker", "Invocation4XXErrors", "Sum") >= 3
     assert total(cloudwatch, "AWS/SageMaker", "ModelLatency", "Maximum") > 0

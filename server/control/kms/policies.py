@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 from server.control.kms.service import KMS, named, own
 from server.control.operations import Answer, Context, Request
 from server.errors import Refusal
+from server.identity.caller import Caller
+from server.identity.key_policies import key_policy
+from server.identity.policy import context as conditions
+from server.identity.policy.evaluate import Access, evaluate
+from server.identity.policy.malformed import MalformedPolicy
 
 NAME = "default"
 
@@ -22,7 +25,7 @@ def get_key_policy(context: Context, request: Request) -> Answer:
 def put_key_policy(context: Context, request: Request) -> Answer:
     found = own(context, request)
     _check_name(request)
-    check_policy(request["Policy"])
+    check_policy(context, request, found.arn)
     context.keys.change(found, lambda document: document.update(Policy=request["Policy"]))
     return {}
 
@@ -33,25 +36,20 @@ def list_key_policies(context: Context, request: Request) -> Answer:
     return {"PolicyNames": [NAME], "Truncated": False}
 
 
-def check_policy(text: str) -> None:
-    """Raises MalformedPolicyDocumentException for what is no policy document."""
+def check_policy(context: Context, request: Request, key: str) -> None:
+    """Raises MalformedPolicyDocumentException for what is no policy document, and for one under which the caller could
+    never change it again, unless that is asked for."""
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = None
-    statements = document.get("Statement") if isinstance(document, dict) else None
-    statements = [statements] if isinstance(statements, dict) else statements
-    if not isinstance(statements, list) or not statements or not all(map(_is_statement, statements)):
-        raise Refusal("MalformedPolicyDocumentException", "The policy must be a JSON object whose Statement holds "
-                      "objects with Effect, Principal, Action and Resource.")  # fmt: skip
-
-
-def _is_statement(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.get("Effect") in ("Allow", "Deny")
-        and all(name in value or f"Not{name}" in value for name in ("Principal", "Action", "Resource"))
-    )
+        policy = key_policy(request["Policy"])
+    except MalformedPolicy as error:
+        raise Refusal("MalformedPolicyDocumentException", error.message) from None
+    caller = context.caller
+    if request.get("BypassPolicyLockoutSafetyCheck") or not isinstance(caller, Caller):
+        return
+    access = Access(caller.arn, context.account, "kms:PutKeyPolicy", key, conditions.of_principal(caller))
+    if not evaluate(access, caller.policies, resource_policies=(policy,), resource_must_allow=True).allowed:
+        raise Refusal("MalformedPolicyDocumentException", "The new key policy will not allow you to update the key "
+                                                          "policy in the future.")  # fmt: skip
 
 
 def _check_name(request: Request) -> None:

@@ -3,6 +3,7 @@
 from server.control.resources import (
     endpoint,
     endpoint_config,
+    inference_experiment,
     model,
     model_card,
     model_package,
@@ -16,6 +17,7 @@ __all__ = [
     "SAGEMAKER",
     "endpoint",
     "endpoint_config",
+    "inference_experiment",
     "model",
     "model_card",
     "model_package",

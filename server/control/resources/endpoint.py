@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import deployments, variants
+from server.control import deployments, quotas, variants
 from server.control import kind as kinds
 from server.control.endpoints import CHANGING
 from server.control.endpoints import KIND as ENDPOINT
@@ -39,6 +40,7 @@ def view(resource: Resource) -> dict[str, Any]:
         **config,
         "FailureReason": resource.reason[:REASON] if resource.reason else None,
         "ProductionVariants": _variants_view(document, seen.get("variants", {})),
+        "ShadowProductionVariants": _shadows_view(document, seen.get("variants", {})),
         "PendingDeploymentSummary": _pending_view(document.get("pending"), seen),
     }
 
@@ -55,16 +57,23 @@ def _pending_view(pending: Mapping[str, Any] | None, seen: Mapping[str, Any]) ->
             {**variant, "VariantStatus": [status]}
             for variant in _variants_view(pending["spec"], seen.get("pending", {}))
         ],
+        "ShadowProductionVariants": _shadows_view(pending["spec"], seen.get("pending", {})),
         "StartTime": pending["asked_at"],
     }
 
 
-def _variants_view(document: Mapping[str, Any], seen: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _variants_view(
+    document: Mapping[str, Any], seen: Mapping[str, Any], side: str = "variants"
+) -> list[dict[str, Any]]:
     facts = document.get("sagemaker", {}).get("Variants", {})
     return [
         _variant_view(variant, facts.get(variant["name"], {}), seen.get(variant["name"], {}))
-        for variant in document["variants"]
+        for variant in document.get(side, ())
     ]
+
+
+def _shadows_view(document: Mapping[str, Any], seen: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    return _variants_view(document, seen, "shadows") or None
 
 
 def _variant_view(variant: Mapping[str, Any], facts: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +106,10 @@ def create_endpoint(context: Context, request: Request) -> Answer:
     deployment = request.get("DeploymentConfig")
     deployments.strategy(context.store, deployment or {}, spec)
     spec = _deployed_with(spec, deployment)
-    return view(make(context, KIND, spec.name, spec.model_dump(mode="json"), request))
+    with context.store.transaction() as store:
+        made = make(replace(context, store=store), KIND, spec.name, spec.model_dump(mode="json"), request)
+        quotas.check_endpoint(store, context.quotas, None, spec)
+    return view(made)
 
 
 @SAGEMAKER.operation
@@ -106,7 +118,12 @@ def update_endpoint(context: Context, request: Request) -> Answer:
 
     What is in service is replaced by a rollout; an endpoint that is not has nothing to go back to.
     """
-    current = _changeable(context, request["EndpointName"])
+    return view(updated(context, _changeable(context, request["EndpointName"]), request))
+
+
+def updated(context: Context, current: Resource, request: Request) -> Resource:
+    """`current`, asked for another configuration as UpdateEndpoint's request says. Raises BadRequest, and Conflict when
+    `current` was changed meanwhile."""
     old = EndpointSpec.model_validate(current.document)
     spec = _spec(context, current.name, request["EndpointConfigName"])
     if spec.problem is not None:
@@ -121,7 +138,7 @@ def update_endpoint(context: Context, request: Request) -> Answer:
     if current.status == "InService" and deployments.moves_traffic(old, spec):
         rollout = Rollout(spec=spec, strategy=strategy, asked_at=time.time())
         spec = _deployed_with(old, deployment or last).model_copy(update={"pending": rollout})
-    return view(context.store.replace(current, spec.model_dump(mode="json"), "Updating"))
+    return _changed(context, current, old, spec)
 
 
 @SAGEMAKER.operation
@@ -132,18 +149,21 @@ def update_endpoint_weights_and_capacities(context: Context, request: Request) -
     if spec.pending is not None:
         raise BadRequest(f'Cannot update in-progress endpoint "{current.arn}": it is {current.status}.')
     wanted = {each["VariantName"]: each for each in request["DesiredWeightsAndCapacities"]}
-    unknown = set(wanted) - {variant.name for variant in spec.variants}
+    unknown = set(wanted) - {variant.name for variant in spec.fleet}
     if unknown:
         raise NotFound(f'Could not find variant "{min(unknown)}" of endpoint "{current.arn}".')
-    changed = tuple(_resized(spec, variant, wanted.get(variant.name, {})) for variant in spec.variants)
+    changed, shadows = (
+        tuple(_resized(spec, variant, wanted.get(variant.name, {})) for variant in side)
+        for side in (spec.variants, spec.shadows)
+    )
     facts: Any = dict(spec.sagemaker)
     for name, each in wanted.items():
         if update := each.get("ServerlessUpdateConfig"):
             remembered = facts["Variants"][name]
             merged = {**remembered["ServerlessConfig"], **update}
             facts["Variants"] = {**facts["Variants"], name: {**remembered, "ServerlessConfig": merged}}
-    document = _valid({**spec.model_dump(mode="json"), "variants": changed, "sagemaker": facts})
-    return view(context.store.replace(current, document, "Updating"))
+    whole = {**spec.model_dump(mode="json"), "variants": changed, "shadows": shadows, "sagemaker": facts}
+    return view(_changed(context, current, spec, _valid(whole)))
 
 
 @SAGEMAKER.operation
@@ -176,15 +196,25 @@ def _deployed_with(spec: EndpointSpec, deployment: Any) -> EndpointSpec:
 
 def _retained(spec: EndpointSpec, old: EndpointSpec, dropped: set[str]) -> EndpointSpec:
     """`spec` with the weights and numbers of replicas that its variants had before."""
-    before = {variant.name: variant for variant in old.variants}
+    kept = {
+        "variants": _kept(spec, old, dropped, spec.variants, old.variants),
+        "shadows": _kept(spec, old, dropped, spec.shadows, old.shadows),
+    }
+    return spec.model_copy(update=kept)
+
+
+def _kept(
+    spec: EndpointSpec, old: EndpointSpec, dropped: set[str], wanted: Sequence[VariantSpec], had: Sequence[VariantSpec]
+) -> tuple[VariantSpec, ...]:
+    before = {variant.name: variant for variant in had}
     kept = []
-    for variant in spec.variants:
+    for variant in wanted:
         was = before.get(variant.name, variant)
         weight = variant.weight if "DesiredWeight" in dropped else was.weight
         counted = "DesiredInstanceCount" not in dropped and not (_serverless(spec, was) or _serverless(old, was))
         scaling = was.scaling if counted else variant.scaling
         kept.append(variant.model_copy(update={"weight": weight, "scaling": scaling}))
-    return spec.model_copy(update={"variants": tuple(kept)})
+    return tuple(kept)
 
 
 def _serverless(spec: EndpointSpec, variant: VariantSpec) -> Any:
@@ -222,8 +252,16 @@ def _count(scaling: Scaling, count: int) -> dict[str, int]:
     return {"min_replicas": count, "max_replicas": max(1, count, 0 if fixed else scaling.max_replicas)}
 
 
-def _valid(document: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(context: Context, current: Resource, was: EndpointSpec, spec: EndpointSpec) -> Resource:
+    """Raises LimitExceeded, and then all is as it was."""
+    with context.store.transaction() as store:
+        made = store.replace(current, spec.model_dump(mode="json"), "Updating")
+        quotas.check_endpoint(store, context.quotas, was, spec)
+    return made
+
+
+def _valid(document: Mapping[str, Any]) -> EndpointSpec:
     try:
-        return EndpointSpec.model_validate(document).model_dump(mode="json")
+        return EndpointSpec.model_validate(document)
     except ValidationError as error:
         raise BadRequest("; ".join(problem["msg"] for problem in error.errors())) from None

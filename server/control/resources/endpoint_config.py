@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.control.endpoints import CHANGING
@@ -20,8 +20,36 @@ def _check(context: Context, request: Request) -> None:
     names = [variant["VariantName"] for variant in every]
     if len(set(names)) != len(names):
         raise BadRequest(f"Variant names must be unique; got {', '.join(names)}.", field="productionVariants")
+    _check_shadows(request["ProductionVariants"], request.get("ShadowProductionVariants", ()))
+    if "ShadowProductionVariants" in request and "AsyncInferenceConfig" in request:
+        raise BadRequest("Asynchronous endpoints have no shadow variants.", field="shadowProductionVariants")
     for variant in every:
         _check_variant(context, variant, "ExecutionRoleArn" in request)
+
+
+def _check_shadows(production: Sequence[Mapping[str, Any]], shadows: Sequence[Mapping[str, Any]]) -> None:
+    """Shadow variants copy what one production variant is asked, on instances."""
+    if not shadows:
+        return
+    if len(shadows) > 1 or len(production) > 1:
+        raise BadRequest(
+            "With ShadowProductionVariants there can be only one variant in ProductionVariants and one in "
+            f"ShadowProductionVariants; got {len(production)} and {len(shadows)}.",
+            field="shadowProductionVariants",
+        )
+    for variant in (*production, *shadows):
+        if "ServerlessConfig" in variant:
+            raise BadRequest(
+                f"Variant {variant['VariantName']} is serverless; shadow variants, and the variants that they shadow, "
+                "need an InstanceType.",
+                field="serverlessConfig",
+            )
+    if production[0].get("InitialVariantWeight", 1.0) <= 0:
+        raise BadRequest(
+            f"Variant {production[0]['VariantName']} needs an InitialVariantWeight above 0: a shadow variant's share "
+            "is relative to it.",
+            field="initialVariantWeight",
+        )
 
 
 def _check_variant(context: Context, variant: Mapping[str, Any], components: bool) -> None:

@@ -81,4 +81,5 @@ _FINDERS: Mapping[str, Finder] = {
     "logs": services.logs,
     "monitoring": services.cloudwatch,
     "cloudtrail": services.cloudtrail,
+    "servicequotas": services.service_quotas,
 }

@@ -106,3 +106,9 @@ def cloudtrail(operation: Any, request: Request, scope: Scope) -> Iterator[str]:
                 yield given if given.startswith("arn:") else scope.arn("cloudtrail", f"trail/{given}")
     elif (given := request.get("TrailName")) and operation.name.endswith("Selectors"):
         yield given if given.startswith("arn:") else scope.arn("cloudtrail", f"trail/{given}")
+
+
+def service_quotas(operation: Any, request: Request, scope: Scope) -> Iterator[str]:
+    """A quota, where more of it is asked for; everything else has no resource."""
+    if operation.name in ("RequestServiceQuotaIncrease", "PutServiceQuotaIncreaseRequestIntoTemplate"):
+        yield scope.arn("servicequotas", f"{request['ServiceCode']}/{request['QuotaCode']}")

@@ -45,9 +45,16 @@ CREATE TABLE IF NOT EXISTS parts (
   etag TEXT NOT NULL, modified INTEGER NOT NULL, blob TEXT NOT NULL, checksums TEXT NOT NULL,
   salt TEXT NOT NULL DEFAULT '', PRIMARY KEY (upload, number)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usage (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS objects_in AFTER INSERT ON objects BEGIN UPDATE usage SET bytes = bytes + NEW.size; END;
+CREATE TRIGGER IF NOT EXISTS objects_out AFTER DELETE ON objects BEGIN UPDATE usage SET bytes = bytes - OLD.size; END;
+CREATE TRIGGER IF NOT EXISTS parts_in AFTER INSERT ON parts BEGIN UPDATE usage SET bytes = bytes + NEW.size; END;
+CREATE TRIGGER IF NOT EXISTS parts_out AFTER DELETE ON parts BEGIN UPDATE usage SET bytes = bytes - OLD.size; END;
 """
+"""`usage` changes with the rows it counts, in their transaction, so it cannot differ from their sum."""
 
 
+_TOTAL = "(SELECT coalesce(sum(size), 0) FROM objects) + (SELECT coalesce(sum(size), 0) FROM parts)"
 _ADDED = (("buckets", "encryption", "'{}'"), ("parts", "salt", "''"))
 """Columns that older folders lack, with what their rows have there."""
 
@@ -58,13 +65,15 @@ class Index:
     def __init__(self, path: Path) -> None:
         self._mutex = threading.RLock()
         self._database = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_SCHEMA)
         with self.change():
             for table, column, default in _ADDED:
                 if not self._rows("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column):
                     self._rows(f"ALTER TABLE {table} ADD COLUMN {column} TEXT NOT NULL DEFAULT {default}")
+            if not self._rows("SELECT 1 FROM usage"):  # a folder that is new, or older than the count
+                self._rows(f"INSERT INTO usage VALUES (1, {_TOTAL})")
 
     def close(self) -> None:
         with self._mutex:
@@ -91,6 +100,15 @@ class Index:
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._mutex:
             return self._database.execute(statement, values).fetchall()
+
+    def used(self) -> int:
+        """Bytes of all objects, and of the parts of open uploads."""
+        ((found,),) = self._rows("SELECT bytes FROM usage")
+        return int(found)
+
+    def recount(self) -> None:
+        """Reads what is used from the rows again: an older Hearth may have written to the folder since."""
+        self._rows(f"UPDATE usage SET bytes = {_TOTAL}")
 
     # Buckets
 

@@ -34,6 +34,7 @@ def upload_part(store: LocalStore, params: Params, body: Body | None) -> Result:
             raise ObjectError("InvalidRequest", f"Checksum Type mismatch occurred, expected checksum Type: "
                               f"{algorithm.lower()}, actual checksum Type: {body.algorithms[0].lower()}")  # fmt: skip
         body.want(algorithm)
+    store.check_room(body.size - _replaced(store, upload, number))
     piece = store.blobs.write(body, store.keeper.open(upload.details, upload.bucket, upload.key))
     part = Part(number, piece.size, body.md5, int(time.time()), piece.blob, body.checksums, piece.salt)
     _keep(store, upload, part)
@@ -58,6 +59,7 @@ def upload_part_copy(store: LocalStore, params: Params, _body: Body | None) -> R
         if size > MAX_PUT_BYTES:
             raise ObjectError("InvalidRequest", "The specified copy source is larger than the maximum allowable size "
                                                 f"for a copy source: {MAX_PUT_BYTES}")  # fmt: skip
+        store.check_room(size - _replaced(store, upload, number))
         piece = store.blobs.write(digested(reading.blocks(), (md5, *digests.values())), data_key)
     finally:
         reading.close()
@@ -109,10 +111,15 @@ def _number(params: Params) -> int:
     return number
 
 
+def _replaced(store: LocalStore, upload: Upload, number: int) -> int:
+    """Bytes of the part that has the number now."""
+    return sum(part.size for part in store.index.parts(upload.id, number - 1, 1) if part.number == number)
+
+
 def _keep(store: LocalStore, upload: Upload, part: Part) -> None:
     """The part takes its number, if the upload is still open."""
     try:
-        with store.index.change():
+        with store.growing():
             store.index.upload(upload.bucket, upload.key, upload.id)
             replaced = store.index.put_part(upload.id, part)
     except BaseException:

@@ -12,7 +12,8 @@ upload moves no data: the object's row names the files of its parts, in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class LocalStore:
 
     `sweep` removes what killed processes left. One process, the one that answers clients, does so: it alone knows
     which replaced files it is still reading out. `keeper` has the keys; None: nothing is encrypted or decrypted.
-    `owned` is closed with the store.
+    `owned` is closed with the store. `quota` says how many bytes there may be; None: any number.
     """
 
     def __init__(
@@ -50,15 +51,18 @@ class LocalStore:
         sweep: bool = True,
         keeper: Keeper | None = None,
         owned: Vault | None = None,
+        quota: Callable[[], int | None] = lambda: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.account = account
         self._owned = owned
+        self._quota = quota
         self.keeper = keeper or Keeper(None, account, always=False)
         self.index = Index(folder / "index.db")
         self.blobs = Blobs(folder / "blobs")
         if sweep:
             self.blobs.sweep(self.index.blobs)
+            self.index.recount()
 
     def close(self) -> None:
         self.index.close()
@@ -84,9 +88,9 @@ class LocalStore:
     def commit(self, stored: Stored, conditions: Params, *, upload: str | None = None) -> None:
         """`stored` takes its key if `conditions` (If-Match and its kin) hold, and `upload`, if given, is over.
 
-        Raises NoSuchBucket, NoSuchUpload, PreconditionFailed; then nothing has changed.
+        Raises NoSuchBucket, NoSuchUpload, PreconditionFailed, QuotaExceeded; then nothing has changed.
         """
-        with self.index.change():
+        with self.growing():
             self.index.bucket(stored.bucket)
             present = self.index.find(stored.bucket, stored.key)
             check_write(conditions, stored.key, present)
@@ -97,6 +101,25 @@ class LocalStore:
                 spare += [blob for blob in self.index.drop_upload(upload) if blob not in used]
             self.index.put(stored)
         self.blobs.discard(spare)
+
+    def check_room(self, more: int) -> None:
+        """Raises QuotaExceeded where `more` bytes cannot be kept, before anybody sends them. `growing` looks again."""
+        used = self.index.used()
+        self._check(self._quota(), used, used + more)
+
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[None]:
+        """A change of the index after which there may be more. Raises QuotaExceeded; then nothing has changed."""
+        most = self._quota()
+        with self.index.change():
+            before = self.index.used()
+            yield
+            self._check(most, before, self.index.used())
+
+    def _check(self, most: int | None, before: int, after: int) -> None:
+        if most is not None and before < after > most:
+            raise ObjectError("QuotaExceeded", f"The account's storage quota of {most} bytes would be exceeded: there "
+                              f"would be {after} bytes.")  # fmt: skip
 
     def opened(self, bucket: str, key: str) -> tuple[Stored, Reading]:
         """The object and its content, of the same moment. Raises NoSuchBucket, NoSuchKey."""

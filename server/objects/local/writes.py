@@ -44,7 +44,9 @@ def put_object(store: LocalStore, params: Params, body: Body | None) -> Result:
     details = described(params)
     # Refused before the body is read where that is already clear; `commit` looks again.
     target = store.index.bucket(bucket)
-    check_write(params, key, store.index.find(bucket, key))
+    present = store.index.find(bucket, key)
+    check_write(params, key, present)
+    store.check_room(body.size - (present.size if present else 0))
     encryption, data_key = store.keeper.seal(store.keeper.rule(params, target), target, key)
     small = body.size <= INLINE_BYTES
     inline = sealed_inline(data_key, b"".join(body)) if small else b""
@@ -73,6 +75,8 @@ def copy_object(store: LocalStore, params: Params, _body: Body | None) -> Result
                 "This copy request is illegal because it is trying to copy an object to itself without changing the "
                 "object's metadata, storage class, website redirect location or encryption attributes.",
             )
+        present = store.index.find(bucket, key)
+        store.check_room(source.size - (present.size if present else 0))
         details = described_copy(params, source.details)
         wanted = params.get("ChecksumAlgorithm")
         if wanted is not None and wanted not in details.checksums:

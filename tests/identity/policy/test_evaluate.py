@@ -68,7 +68,7 @@ def policy(given: list[dict[str, Any]]) -> list[Policy]:
     return [compile_policy({"Version": "2012-10-17", "Statement": given}, use=Use.AWS)] if given else []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(either, max_size=4), statements("Deny"), accesses)
 def test_a_deny_more_never_allows_more(given: list[dict[str, Any]], deny: dict[str, Any], access: Access) -> None:
     before, after = evaluate(access, policy(given)), evaluate(access, policy([*given, deny]))
@@ -76,7 +76,7 @@ def test_a_deny_more_never_allows_more(given: list[dict[str, Any]], deny: dict[s
     assert RANK[after.outcome] <= RANK[before.outcome]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(either, max_size=4), statements("Allow"), accesses)
 def test_an_allow_more_never_allows_less(given: list[dict[str, Any]], allow: dict[str, Any], access: Access) -> None:
     before, after = evaluate(access, policy(given)), evaluate(access, policy([*given, allow]))
@@ -84,7 +84,7 @@ def test_an_allow_more_never_allows_less(given: list[dict[str, Any]], allow: dic
     assert RANK[after.outcome] >= RANK[before.outcome]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(either, max_size=4), st.lists(either, max_size=3), st.lists(either, max_size=3), accesses)
 def test_a_boundary_and_a_session_never_allow_more(
     given: list[dict[str, Any]], boundary: list[dict[str, Any]], session: list[dict[str, Any]], access: Access
@@ -97,7 +97,7 @@ def test_a_boundary_and_a_session_never_allow_more(
     assert free.allowed or not bounded.allowed
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.permutations(list(range(4))), st.lists(either, min_size=4, max_size=4), accesses)
 def test_the_order_of_statements_says_nothing(order: list[int], given: list[dict[str, Any]], access: Access) -> None:
     turned = [given[i] for i in order]
@@ -105,7 +105,7 @@ def test_the_order_of_statements_says_nothing(order: list[int], given: list[dict
     assert evaluate(access, policy(given)).outcome == evaluate(access, policy(turned)).outcome
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(either, max_size=4), st.lists(accesses, min_size=2, max_size=8))
 def test_kept_decisions_never_differ(given: list[dict[str, Any]], asked: list[Access]) -> None:
     kept = Decisions(most=3)

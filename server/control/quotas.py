@@ -1,0 +1,67 @@
+"""What an account's endpoints may be, by its quotas: asked by every call that wants more of them."""
+
+from __future__ import annotations
+
+import math
+
+from sqlalchemy import select
+
+from server.errors import LimitExceeded
+from server.spec import EndpointSpec
+from server.store import quotas
+from server.store.quotas import ENDPOINTS, INSTANCES, Defaults, Quota
+from server.store.store import Store
+from server.store.tables import ResourceRow
+
+
+def instances(spec: EndpointSpec) -> int:
+    """Replicas that an endpoint may come to have: the upper ends of its variants' ranges, and those of what is being
+    rolled out beside it, all of them or as many as one step of a rolling update adds."""
+    if spec.problem is not None:
+        return 0
+    total = sum(variant.scaling.max_replicas for variant in spec.fleet)
+    if spec.pending is None:
+        return total
+    new, strategy = instances(spec.pending.spec), spec.pending.strategy
+    if not strategy.rolling:
+        return total + new
+    steps = zip((0.0, *strategy.shares), strategy.shares, strict=False)
+    return max(total, new) + math.ceil(max(after - before for before, after in steps) * new)
+
+
+def check_endpoint(store: Store, defaults: Defaults, was: EndpointSpec | None, spec: EndpointSpec) -> None:
+    """Asked in the transaction that has written `spec` in place of `was`. Raises LimitExceeded in SageMaker's words."""
+    if was is None:
+        _check(store, defaults, ENDPOINTS, 1)
+    if (delta := instances(spec) - (0 if was is None else instances(was))) > 0:
+        _check(store, defaults, INSTANCES, delta)
+
+
+def check_capacity(store: Store, defaults: Defaults, endpoint: EndpointSpec, variant: str, most: int) -> None:
+    """Raises LimitExceeded where `variant` could never have `most` replicas beside all others that there are."""
+    now = next((each.scaling.max_replicas for each in endpoint.fleet if each.name == variant), 0)
+    if most > now:
+        _check(store, defaults, INSTANCES, most - now, written=False)
+
+
+def _check(store: Store, defaults: Defaults, quota: Quota, delta: int, *, written: bool = True) -> None:
+    limit = quotas.limit(store, defaults, quota)
+    if limit is None:
+        return
+    with store.session() as session:
+        quotas.alone(session, store.account)
+        query = select(ResourceRow.document).where(
+            ResourceRow.account == store.account, ResourceRow.kind == "Endpoint"
+        )
+        documents = session.scalars(query).all()
+    used = len(documents)
+    if quota is INSTANCES:
+        used = sum(instances(EndpointSpec.model_validate(document)) for document in documents)
+    before = used - delta if written else used
+    if before + delta > limit:
+        raise LimitExceeded(
+            f"The account-level service limit '{quota.name}' is {limit:.0f} {quota.words}, with current utilization of "
+            f"{before} {quota.words} and a request delta of {delta} {quota.words}. Please use AWS Service Quotas to "
+            "request an increase for this quota. If AWS Service Quotas is not available, contact AWS support to "
+            "request an increase for this quota."
+        )

@@ -1,0 +1,67 @@
+"""Whose endpoint a request is for, as far as its head says: the part of HAProxy's configuration that chooses. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server.edge.routes import EdgeConfig, RouteTable
+from server.identity import names
+
+OWN = "own"
+"""How the edge calls this Hearth's own account."""
+
+PLACED = f"""\
+  http-request set-var(txn.place) var(txn.endpoint) \
+if {{ var(txn.account) -m str {OWN} }} !{{ var(txn.endpoint) -m sub : }}
+  http-request set-var(txn.place) var(txn.account),concat(:,txn.endpoint) \
+if {{ var(txn.account) -m found }} !{{ var(txn.account) -m str {OWN} }}"""
+"""From account and endpoint to the place."""
+
+_CHOSEN = """\
+  http-request set-var(txn.backend) var(txn.place),map_str({endpoints}) if !{{ var(txn.variant) -m found }}
+  http-request set-var(txn.backend) var(txn.place),concat(/,txn.variant),map_str({variants}) \
+if {{ var(txn.variant) -m found }}"""
+
+_NAMED = """\
+  http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') if {{ req.fhdr(authorization) -m beg -i bearer }}
+  http-request set-var(txn.key) req.fhdr(authorization),field(2,=),bytes(4,9) \
+if {{ req.fhdr(authorization) -m beg AWS4- }}
+  http-request set-var(txn.key) url_param(X-Amz-Credential),bytes(4,9) if !{{ req.fhdr(authorization) -m found }}
+  http-request set-var(txn.key) var(txn.bearer),bytes(3,12) if {{ var(txn.bearer) -m reg ^hk-[0-9]{{12}}[.] }}
+  http-request set-var(txn.key) \
+var(txn.bearer),bytes(18),b64dec,param(X-Amz-Credential),bytes(4,9) if {{ var(txn.bearer) -m beg sagemaker-api-key- }}
+  http-request set-var(txn.account) var(txn.key),map_str({accounts}) if {{ var(txn.key) -m found }}
+  http-request set-var(txn.account) str({own}) \
+if !{{ var(txn.key) -m found }} !{{ var(txn.bearer) -m beg sagemaker-api-key- }}"""
+"""What a caller says of its account. A key that names none of those there are leads to the door, which decides."""
+
+
+def accounts_map(table: RouteTable) -> str:
+    """From what a credential says of its account to the account: what follows the first four letters of an access
+    key's id, and the number that an API key begins with."""
+    if not table.tenants:
+        return ""
+    marks = {table.own: OWN, **{tenant: tenant for tenant in sorted(table.tenants)}}
+    return "".join(
+        f"{hint} {mark}\n" for account, mark in marks.items() for hint in (account, *names.beginnings(account))
+    )
+
+
+def caller_of(config: EdgeConfig, table: RouteTable) -> str:
+    """From credentials to the account; where there is but one, they are not looked at."""
+    if not table.tenants:
+        return f"  http-request set-var(txn.account) str({OWN})"
+    return _NAMED.format(accounts=quoted(config.accounts_map), own=OWN)
+
+
+def backend_of(config: EdgeConfig) -> str:
+    """From place and variant to the backend; none where there is no such endpoint."""
+    return _CHOSEN.format(endpoints=quoted(config.endpoints_map), variants=quoted(config.variants_map))
+
+
+def quoted(value: str | Path) -> str:
+    """One word of HAProxy's configuration. Raises ValueError for what cannot be one."""
+    text = str(value)
+    if any(ord(character) < 32 for character in text):
+        raise ValueError(f"{text!r} holds a control character")
+    return "'" + text.replace("'", "'\\''") + "'"
