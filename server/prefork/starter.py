@@ -23,8 +23,8 @@ import struct
 import sys
 from typing import Any, NoReturn
 
-WAIT_S = 120.0
-"""How long a mother that is still importing is waited for."""
+WAIT_S = 45.0
+"""How long a mother that is still importing is waited for; Ray gives up a worker that is not there after 60."""
 LAST_WORD_S = 2.0
 """How long the mother may take to say how a fork ended."""
 START = "HEARTH_START"
