@@ -48,10 +48,10 @@ class Sleeper(HearthArm):
 
     def sleeps(self) -> bool:
         try:
-            state = httpx.get(f"{self.url}/hearth/state", timeout=5.0, trust_env=False).json()
-        except (httpx.HTTPError, ValueError):
+            reply = httpx.get(f"{self.url}/hearth/state", timeout=5.0, trust_env=False).raise_for_status()
+        except httpx.HTTPError:
             return False
-        return not state["replicas"]
+        return not reply.json()["replicas"]
 
     def steps(self, asked: float) -> list[Step]:
         """Of the newest replica."""
@@ -124,8 +124,12 @@ def measure(arm: Arm) -> tuple[float, list[Step]]:
             return first_token(arm), []
         finally:
             arm.stop()
-    arm.server.signal(signal.SIGCONT)
-    time.sleep(SETTLE_S)
+    if arm.started:
+        arm.server.signal(signal.SIGCONT)
+        time.sleep(SETTLE_S)
+    else:
+        arm.start()
+        print(f"{arm.label}: in service after {arm.wait(LONGEST_S):.0f} s", flush=True)
     asleep(arm)
     asked = time.time()
     took = first_token(arm)
@@ -170,7 +174,7 @@ def main(
     picture: Annotated[Path, typer.Option(help="Where the steps are drawn.")] = Path("docs/img/coldstart.png"),
     write: Annotated[bool, typer.Option(help="Update results.md and the picture.")] = True,
 ) -> None:
-    """Start what can be started, then wake and measure in turn."""
+    """Wake and measure in turn; what can be started before the clock is, is started when it is first measured."""
     exit_on_sigterm()
     circumstance = circumstances()
     scratch = Path(tempfile.mkdtemp(prefix="hearth-coldstart-"))
@@ -184,12 +188,6 @@ def main(
     took: dict[str, list[float]] = {label: [] for label in labels}
     steps: dict[str, list[list[Step]]] = {label: [] for label in labels}
     try:
-        for label, arm in built.items():
-            if not isinstance(arm, VllmArm):
-                arm.start()
-                print(f"{label}: in service after {arm.wait(LONGEST_S):.0f} s", flush=True)
-                asleep(arm)
-                arm.server.signal(signal.SIGSTOP)
         for number, turn in enumerate(order(labels, rounds)):
             for label in turn:
                 seconds, found = measure(built[label])
