@@ -158,8 +158,7 @@ def section(took: Mapping[str, Sequence[float]], steps: Mapping[str, Sequence[Se
     if "hearth" in middle and ratios:
         lines += ["", f"Hearth takes {', '.join(ratios)}."]
     for label, rounds_ in steps.items():
-        if rounds_:
-            found = rounds_[took[label].index(statistics.median_low(took[label]))]
+        if found := rounds_[took[label].index(statistics.median_low(took[label]))] if rounds_ else []:
             lines += ["", f"{SHOWN[label]}, its median start: "
                       + ", ".join(f"{each.name} {each.seconds:.2f} s" for each in found) + "."]  # fmt: skip
     return "\n".join(lines)

@@ -81,7 +81,7 @@ def draw(arms: Mapping[str, tuple[Sequence[float], Sequence[Sequence[Step]]]], p
         for part in parts:
             new = part.name not in colours
             grey = part.name in ("other", "not told apart")
-            colour = colours.setdefault(part.name, "lightgrey" if grey else colormaps["tab10"](len(colours) % 10))
+            colour = colours.setdefault(part.name, "lightgrey" if grey else colormaps["tab20"](len(colours) % 20))
             axes.barh(place, part.seconds, left=part.began, color=colour, label=part.name if new else None, height=0.6)
         axes.text(middle, place, f" {middle:.1f} s", va="center")
     axes.set_yticks(range(len(arms)), list(arms))
