@@ -480,7 +480,7 @@ def test_a_quota_that_has_no_room(world: World) -> None:
     world.endpoint(2)
     world.register(2, 8)
     quotas.put(world.whole, ACCOUNT, quotas.INSTANCES, 3)
-    schedule(world, at(60), min=5)
+    schedule(world, at(world, 60), min=5)
     for _ in range(3):
         assert world.look(61) == 2
     (failed,) = [each for each in world.activities() if each["StatusCode"] == "Failed"]
