@@ -73,7 +73,7 @@ def occupies(route: Route, scope: Scope) -> bool:
     """Whether a request takes a place in the engine."""
     if route.kind is Kind.OPENAI:
         return route.path in OPENAI_PATHS and weight.occupies(route.path, scope["method"])
-    return scope["method"] == "POST"
+    return bool(scope["method"] == "POST")
 
 
 def principal_of(caller: Principal | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ def test_the_service_lists_what_there_is(limits: Any) -> None:
     assert default["QuotaArn"] == f"arn:aws:servicequotas:{REGION}::s3/H-STORAGE"
     pages = limits.get_paginator("list_aws_default_service_quotas").paginate(ServiceCode="sagemaker", MaxResults=1)
     assert [page["Quotas"][0]["QuotaCode"] for page in pages] == [each["QuotaCode"] for each in found]
-    for call, code in (
+    calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: limits.list_service_quotas(ServiceCode="ec2"), "NoSuchResourceException"),
         (lambda: limits.get_service_quota(ServiceCode="s3", QuotaCode="H-ENDPOINTS"), "NoSuchResourceException"),
         (lambda: limits.list_services(NextToken="abc"), "InvalidPaginationTokenException"),
         (lambda: limits.get_requested_service_quota_change(RequestId="no1"), "NoSuchResourceException"),
-    ):
+    ]
+    for call, code in calls:
         with pytest.raises(ClientError) as refused:
             call()
         assert refused.value.response["Error"]["Code"] == code
