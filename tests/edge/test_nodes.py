@@ -79,7 +79,7 @@ async def test_a_replica_answers_nodes_alone(ours: NodeIdentity, strange: NodeId
     port = await listener.serve(Starlette(routes=[Route("/", answer)]), "127.0.0.1", ours)
 
     async def ask(scheme: str, verify: ssl.SSLContext | bool) -> str:
-        async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=60) as client:
             return (await client.get(f"{scheme}://127.0.0.1:{port}/")).text
 
     assert await ask("https", ours.client()) == "secret"
