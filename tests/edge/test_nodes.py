@@ -122,9 +122,9 @@ def test_the_certificate_is_kept_until_a_year_before_its_end(tmp_path: Path) -> 
     assert "PRIVATE" not in repr(first)
 
 
-def test_beyond_loopback_nodes_talk_tls_unless_told_otherwise(tmp_path: Path) -> None:
+def test_beyond_loopback_nodes_talk_tls_unless_told_otherwise(short_path: Path) -> None:
     def settings(**more: object) -> Settings:
-        return Settings.model_validate({"state_dir": tmp_path, "port": _free(), **more})
+        return Settings.model_validate({"state_dir": short_path, "port": _free(), **more})
 
     assert not settings().nodes_secure
     assert settings(node_tls=True).nodes_secure
