@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from server.cli.main import app
+from server.cli.main import app, console
 from server.cli.up import CannotStart, check
 from server.identity.directory import Directory
 from server.identity.keys import digest, open_secret
@@ -23,7 +23,8 @@ FULL = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
 
 
 def hearth(state: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--state", str(state)], env={"COLUMNS": "200"})
+    console.width = 200  # what it was when somebody first imported it
+    return CliRunner().invoke(app, [*arguments, "--state", str(state)])
 
 
 def directory(state: Path) -> tuple[Directory, SecretBox]:
