@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from typer.testing import CliRunner, Result
 
-from server.cli.main import app
+from server.cli.main import app, console
 from server.control import endpoints
 from server.control.instances import Machine
 from server.control.operations import Context
@@ -219,7 +219,8 @@ def test_others_wait_for_the_operator(store: Store, tmp_path: Path, principal: P
 
 
 def hearth(state: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["quotas", *arguments, "--state", str(state)], env={"COLUMNS": "250"})
+    console.width = 250  # what it was when somebody first imported it
+    return CliRunner().invoke(app, ["quotas", *arguments, "--state", str(state)])
 
 
 def test_the_command(tmp_path: Path) -> None:

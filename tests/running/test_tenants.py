@@ -117,7 +117,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearth]:
     running = Hearth(folder, free_port("127.0.0.1"), config)
     running.start()
     try:
-        running.wait("an answer", lambda: running.http.get("/ping").status_code == 200, 120.0)
+        running.wait("an answer", lambda: running.http.get("/ping").status_code == 200)
         running.wait("a token", lambda: (running.state_dir / "token").exists())
         token = (running.state_dir / "token").read_text().strip()
         running.http.headers["authorization"] = f"Bearer {token}"
