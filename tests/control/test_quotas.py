@@ -154,12 +154,13 @@ def test_concurrent_calls_do_not_get_past_it(store: Store) -> None:
 
 
 def test_what_is_rolled_out_counts_beside_what_serves() -> None:
-    def spec(count: int, pending: Rollout | None = None) -> EndpointSpec:
+    def spec(count: int, pending: Rollout | None = None, model: str = "m") -> EndpointSpec:
         scaling = Scaling(min_replicas=count, max_replicas=count)
-        return EndpointSpec(name="e", variants=(VariantSpec(model="m", scaling=scaling),), pending=pending)
+        return EndpointSpec(name="e", variants=(VariantSpec(model=model, scaling=scaling),), pending=pending)
 
     assert instances(spec(4)) == 4
-    assert instances(spec(4, Rollout(spec=spec(6), asked_at=0.0))) == 10
+    assert instances(spec(4, Rollout(spec=spec(6, model="n"), asked_at=0.0))) == 10
+    assert instances(spec(4, Rollout(spec=spec(6), asked_at=0.0))) == 6  # the same replicas
     rolling = Strategy(rolling=True, shares=(0.25, 0.5, 0.75, 1.0))
     assert instances(spec(4, Rollout(spec=spec(6), strategy=rolling, asked_at=0.0))) == 6 + 2
     assert instances(spec(4).model_copy(update={"problem": "no"})) == 0
