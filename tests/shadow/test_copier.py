@@ -109,7 +109,7 @@ async def settled(made: Copier, sampled: int) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - what is waited for happens on other threads
             await asyncio.sleep(0.005)
 
