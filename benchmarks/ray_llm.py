@@ -14,6 +14,25 @@ import ray
 from ray import serve
 from ray.serve.llm import LLMConfig, build_openai_app
 
+SLEEPS = {
+    "autoscaling_config": {
+        "min_replicas": 0, "initial_replicas": 1, "max_replicas": 1, "downscale_delay_s": 2.0,
+        "downscale_to_zero_delay_s": 2.0, "upscale_delay_s": 0.0, "metrics_interval_s": 0.5, "look_back_period_s": 2.0,
+    }
+}  # fmt: skip
+"""A deployment that goes soon after its last request, and comes at once."""
+
+
+def replicas() -> int:
+    """Those of the model, in whatever state; the ingress stays."""
+    found = (app.deployments for app in serve.status().applications.values())
+    return sum(
+        sum(each.replica_states.values())
+        for deployments in found
+        for name, each in deployments.items()
+        if not name.lower().startswith("openaiingress")
+    )
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,6 +42,7 @@ def main() -> None:
     parser.add_argument("--engine", default="{}", help="vLLM engine arguments as JSON")
     parser.add_argument("--env", default="{}", help="environment of the engine's processes as JSON")
     parser.add_argument("--accelerator", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--sleeps", action="store_true", help="no replica while there is nothing to do")
     parser.add_argument("--num-cpus", type=int, default=8, help="CPUs to declare to Ray")
     given = parser.parse_args()
     ray.init(address="local", num_cpus=given.num_cpus, include_dashboard=False, log_to_driver=True)
@@ -32,14 +52,18 @@ def main() -> None:
         engine_kwargs=json.loads(given.engine),
         accelerator_config={"kind": given.accelerator},
         runtime_env={"env_vars": json.loads(given.env)},
-        deployment_config={"num_replicas": 1, "max_ongoing_requests": 1024},
+        deployment_config={"max_ongoing_requests": 1024, **(SLEEPS if given.sleeps else {"num_replicas": 1})},
     )
     serve.run(build_openai_app({"llm_configs": [config]}), blocking=False)
     print("ready", flush=True)
     left = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: left.set())
-    left.wait()
+    shown = -1
+    while not left.wait(0.5):
+        if given.sleeps and (count := replicas()) != shown:
+            shown = count
+            print(f"replicas {count}", flush=True)
     ray.shutdown()
 
 

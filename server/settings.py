@@ -93,6 +93,8 @@ class Settings(Frozen):
     """Bind beyond loopback without asking who calls."""
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare `/invocations`."""
+    prefork: bool = True
+    """Start replicas and engines as forks of a process that has imported what they need; with a Ray of our own."""
     sampler: bool = True
     """Draw tokens with Hearth's kernels inside vLLM; false: vLLM's own sampler. A variant's `env` goes over it."""
     audit_data_share: float = Field(0.0, ge=0, le=1)
@@ -192,6 +194,11 @@ class Settings(Frozen):
     def run_dir(self) -> Path:
         """Sockets, process records and rendered configuration of what runs now."""
         return self.state_dir / "run"
+
+    @property
+    def preforks(self) -> bool:
+        """Whether a mother process is kept: elsewhere in a cluster there is none to ask."""
+        return self.prefork and self.ray_address is None
 
     @property
     def log_dir(self) -> Path:

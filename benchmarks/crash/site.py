@@ -71,9 +71,11 @@ class Site:
 
     def replica_processes(self) -> dict[int, str]:
         """Application names of all processes that are replicas, the controller's or nobody's."""
-        raylet = self.of_ray("raylet/raylet")
+        parents = [self.of_ray("raylet/raylet")]
+        with contextlib.suppress(KeyError):  # there is none where `prefork` is off
+            parents.append(self.child("server.prefork.mother"))
         found = {}
-        for process in raylet.children():
+        for process in (each for parent in parents for each in parent.children()):
             with contextlib.suppress(psutil.Error):
                 title = " ".join(process.cmdline())
                 if title.startswith("ray::ServeReplica:hearth:"):

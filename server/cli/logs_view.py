@@ -11,7 +11,7 @@ from rich.console import Console
 from server.cli.client import fail
 from server.settings import Settings
 
-COMPONENTS = ("edge", "door", "controller")
+COMPONENTS = ("edge", "door", "controller", "prefork")
 
 
 def show(settings: Settings, name: str, lines: int, follow: bool, console: Console) -> None:

@@ -150,7 +150,7 @@ def delete(name: str, config: Config = None, host: Host = None, port: Port = Non
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="edge, door, controller, or an endpoint's name.")],
+    name: Annotated[str, typer.Argument(help="edge, door, controller, prefork, or an endpoint's name.")],
     follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n")] = 50,
     config: Config = None,

@@ -22,6 +22,7 @@ from server.errors import Unavailable
 from server.identity.snapshot import Camera
 from server.launch import Launch, edge_config
 from server.nodes import listening
+from server.prefork import python
 from server.replicas.plan import Home
 from server.store.migrate import migrate
 from server.store.quotas import Defaults
@@ -65,6 +66,7 @@ async def main(launch: Launch) -> None:
         database_url=settings.database,
         master_key_file=str(settings.master_keys),
         sampler=settings.sampler,
+        python=str(python.script(settings.run_dir)) if settings.preforks else None,
         audit_data_share=settings.audit_data_share,
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import ray
 import structlog
 from ray import serve
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from server.controller.decide import App, AppStatus
@@ -40,6 +42,7 @@ class Cluster:
         )  # fmt: skip
         serve.start(proxy_location="Disabled")
         self._waking: dict[AppName, object] = {}
+        self._handles: dict[AppName, DeploymentHandle] = {}
 
     def deploy(self, spec: EndpointSpec, variant: VariantSpec, home: Home, name: AppName) -> None:
         """Hands the application to Ray Serve and returns; the same revision again only rescales it."""
@@ -50,6 +53,7 @@ class Cluster:
         )
 
     def delete(self, name: AppName) -> None:
+        self._handles.pop(name, None)
         serve.delete(str(name), _blocking=False)
 
     def apps(self) -> dict[AppName, App]:
@@ -65,7 +69,14 @@ class Cluster:
         """Has a sleeping application start a replica; one call is under way per application at most."""
         pending = self._waking.get(name)
         if pending is None or _done(pending):
-            self._waking[name] = serve.get_app_handle(str(name)).wake.remote()
+            # The same handle again: a new one first has to ask Serve's controller what it is for.
+            try:
+                if name not in self._handles:
+                    self._handles[name] = serve.get_app_handle(str(name))
+            except RayServeException as error:
+                log.info("nothing to wake", app=str(name), why=str(error))  # it has gone since the last look
+                return
+            self._waking[name] = self._handles[name].wake.remote()
 
 
 def _message(overview: object) -> str:

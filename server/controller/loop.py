@@ -84,6 +84,8 @@ class Controller:
         self.waiting: dict[str, int] = {}
         self.woken = asyncio.Event()
         self._wanted_awake: set[AppName] = set()
+        self._known: frozenset[AppName] = frozenset()
+        """Applications that were there at the last look."""
         self._scaled: dict[AppName, Scaling] = {}
         self._tried: dict[AppName, Tried] = {}
         self._address = address
@@ -159,9 +161,10 @@ class Controller:
     async def _reconcile_forever(self) -> None:
         self._cluster = await self._bounded(Cluster, self._address)
         while True:
+            self.woken.clear()  # what is asked for from now on makes another round
+            await self._wake_up()  # first: somebody waits
             with self._trying_again():
                 await self._reconcile()
-            self.woken.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.woken.wait(), TICK_S)
 
@@ -179,10 +182,14 @@ class Controller:
         for name in [name for name in apps if (name.account, name.endpoint) not in there]:
             await self._bounded(cluster.delete, name)
             self._scaled.pop(name, None)
-        for name in list(self._wanted_awake):
-            self._wanted_awake.discard(name)
-            if name in apps:
-                await self._bounded(cluster.wake, name)
+        self._known = frozenset(apps)
+
+    async def _wake_up(self) -> None:
+        """Wakes what was asked for and is there; what is not there yet starts a replica when it is deployed."""
+        wanted, self._wanted_awake = self._wanted_awake, set()
+        for name in wanted & self._known:
+            assert self._cluster is not None
+            await self._bounded(self._cluster.wake, name)
 
     async def _seen(self, account: str, resources: list[Resource], apps: Mapping[AppName, App]) -> Seen:
         """What there is of one account."""

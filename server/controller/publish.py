@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from server.beat import Beat
+from server.control.capacity import serverless
 from server.controller.registry import Heard, Registry, ready
 from server.controller.rollout import recall
 from server.controller.shares import shared
 from server.controller.tenants import tenant
-from server.edge.routes import Backend, RouteTable, Server
+from server.edge.routes import Backend, RouteTable, Server, place
 from server.spec import EndpointSpec, VariantSpec
 from server.store.store import Resource
 
 
 def route_table(
-    endpoints: Iterable[Resource],
+    endpoints: Sequence[Resource],
     registry: Registry,
     default_endpoint: str | None,
     own: str = "",
@@ -30,7 +31,19 @@ def route_table(
         for resource, account in found
         for backend in _backends(resource, registry.within(account))
     )
-    return RouteTable(backends, default_endpoint, tuple(tenants), own)
+    bounds = {place(account, resource.name): _concurrency(resource) for resource, account in found}
+    concurrency = {name: most for name, most in bounds.items() if most is not None}
+    return RouteTable(backends, default_endpoint, tuple(tenants), own, concurrency)
+
+
+def _concurrency(resource: Resource) -> int | None:
+    """What the serverless variants of an endpoint may have in flight together; None where others take part."""
+    spec = EndpointSpec.model_validate(resource.document)
+    sides = [spec, *([spec.pending.spec] if spec.pending is not None else [])]
+    configs = [[serverless(side, variant.name) for variant in side.variants] for side in sides]
+    if not all(config is not None for side in configs for config in side):
+        return None
+    return max(sum(int(config["MaxConcurrency"]) for config in side if config is not None) for side in configs)
 
 
 def _backends(resource: Resource, heard: Heard) -> list[Backend]:

@@ -106,6 +106,7 @@ class EdgeClient:
     def _reload(self, table: RouteTable, files: Files) -> Outcome:
         _replace(self._config.endpoints_map, files.endpoints_map)
         _replace(self._config.variants_map, files.variants_map)
+        _replace(self._config.concurrency_map, files.concurrency_map)
         _replace(self._config.accounts_map, files.accounts_map)
         self._validate(files)
         _write(self._config, table, files)
@@ -260,6 +261,7 @@ def _last_table(config: EdgeConfig) -> RouteTable:
 def _write(config: EdgeConfig, table: RouteTable, files: Files) -> None:
     _replace(config.endpoints_map, files.endpoints_map)
     _replace(config.variants_map, files.variants_map)
+    _replace(config.concurrency_map, files.concurrency_map)
     _replace(config.config_file, files.config)
     _replace(config.table_file, json.dumps(table.to_wire(), indent=1))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
-from server.edge.replies import error_lines
+from server.edge.replies import error_lines, throttled
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
 STRUCTURE = "proc.structure"
@@ -39,6 +39,7 @@ class Files:
     endpoints_map: str
     variants_map: str
     accounts_map: str
+    concurrency_map: str
     structure: str
     servers: Mapping[ServerName, Occupant]
 
@@ -58,12 +59,14 @@ def render(table: RouteTable, config: EdgeConfig, slots: Slots | None = None) ->
     servers = _servers(table, slots)
     endpoints_map = "".join(f"{name} {backend_name(name)}\n" for name in table.endpoints())
     variants_map = "".join(_variant_lines(name, variants) for name, variants in table.endpoints().items())
+    concurrency_map = "".join(f"{name} {most}\n" for name, most in sorted(table.concurrency.items()))
     empty = {name: Occupant(None, 0) for name in servers}
     accounts = accounts_map(table)
-    shape = "\0".join((_global(config, ""), _sections(table, config, empty), endpoints_map, variants_map, accounts))
+    maps = (endpoints_map, variants_map, accounts, concurrency_map)
+    shape = "\0".join((_global(config, ""), _sections(table, config, empty), *maps))
     structure = hashlib.sha256(shape.encode()).hexdigest()[:16]
     text = _global(config, structure) + _sections(table, config, servers)
-    return Files(text, endpoints_map, variants_map, accounts, structure, servers)
+    return Files(text, endpoints_map, variants_map, accounts, concurrency_map, structure, servers)
 
 
 def _variant_lines(endpoint: str, variants: Sequence[Backend]) -> str:
@@ -149,6 +152,22 @@ _NOTED = """\
   http-request set-var(txn.method) method,json(utf8s)
   http-request set-var(txn.path) path,bytes(0,256),json(utf8s)"""
 
+_BOUNDED = """\
+  http-request set-var(txn.most) var(txn.place),map_str_int({concurrency})
+  http-request track-sc0 var(txn.place) table {table} if {{ var(txn.most) -m found }}{uncounted}
+  http-request {throttled} if {{ sc0_conn_cur,sub(txn.most) -m int gt 0 }}"""
+"""What waits for a sleeping endpoint counts as well. It comes a second time, from the door, and is not counted then."""
+
+COUNTED = "x-hearth-counted"
+CONCURRENCY = "concurrency"
+
+
+def _bounds(config: EdgeConfig, uncounted: str = "") -> str:
+    return _BOUNDED.format(
+        concurrency=quoted(config.concurrency_map), table=CONCURRENCY, uncounted=uncounted, throttled=throttled()
+    )
+
+
 def _logged() -> str:
     return f"  log stdout len 4096 format raw local0 info\n  log-format '{_LOG}'"
 
@@ -185,6 +204,8 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
 {caller_of(config, table)}
 {PLACED}
 {backend_of(config)}
+{_bounds(config)}
+  http-request set-header {COUNTED} 1 if {{ var(txn.most) -m found }}
   use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}
   default_backend {DOOR}
 """
@@ -211,9 +232,11 @@ frontend internal
   http-request set-var(txn.endpoint) var(txn.place)
   http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
   http-request set-var(txn.variant) req.fhdr(x-hearth-variant),bytes(0,128) if {{ req.fhdr(x-hearth-variant) -m found }}
+  http-request set-var(txn.counted) req.fhdr({COUNTED})
   http-request del-header x-hearth- -m beg
   http-request set-header x-hearth-through internal
 {backend_of(config)}
+{_bounds(config, " !{ var(txn.counted) -m found }")}
   http-request wait-for-body time {_ms(config.timeouts.body)} if !{{ var(txn.backend) -m found }}
   http-request deny deny_status 503 if !{{ var(txn.backend) -m found }}
   use_backend %[var(txn.backend)]
@@ -234,6 +257,9 @@ def _door(config: EdgeConfig) -> str:
 backend {DOOR}
   retry-on conn-failure
   server {DOOR} {quoted(f"unix@{config.door_socket}")}
+
+backend {CONCURRENCY}
+  stick-table type string len 96 size 16k expire 1h store conn_cur
 """
 
 

@@ -21,13 +21,25 @@ def error_lines() -> str:
     return "\n".join(_error(status, *texts) for status, texts in _ERRORS.items())
 
 
+def throttled() -> str:
+    """The rest of a rule that refuses a request because its endpoint has as many as it may."""
+    text = "The endpoint has as many concurrent requests as its MaxConcurrency allows. Try again."
+    body = _body("rate_limit_error", 429, text)
+    return f"return status 429 content-type application/json hdr Retry-After 1 {_headers('ThrottlingException')} {body}"
+
+
 def _error(status: int, code: str, kind: str, message: str) -> str:
-    inner = {"message": message, "type": kind, "code": status}
-    body = json.dumps({"message": message, "Message": message, "error": inner})
     retry = " hdr Retry-After 1" if status in (502, 503, 504) else ""
     # HAProxy itself says 503 only when nothing was sent to a replica: the door may wait and try again.
     unsent = " hdr x-hearth-no-server 1" if status == 503 else ""
-    return (
-        f"  http-error status {status} content-type application/json hdr x-amzn-ErrorType {code}"
-        f" hdr x-amzn-RequestId %[var(txn.request)]{retry}{unsent} lf-string '{body}'"
-    )
+    body = _body(kind, status, message)
+    return f"  http-error status {status} content-type application/json {_headers(code)}{retry}{unsent} {body}"
+
+
+def _headers(code: str) -> str:
+    return f"hdr x-amzn-ErrorType {code} hdr x-amzn-RequestId %[var(txn.request)]"
+
+
+def _body(kind: str, status: int, message: str) -> str:
+    inner = {"message": message, "type": kind, "code": status}
+    return f"lf-string '{json.dumps({'message': message, 'Message': message, 'error': inner})}'"

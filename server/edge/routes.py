@@ -113,14 +113,21 @@ class RouteTable:
     """Accounts beside this Hearth's own whose callers are told from its own; none where nobody is asked."""
     own: str = ""
     """This Hearth's own account; needed where there are tenants."""
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+    """Requests in flight and waiting that an endpoint, by its place, may have; of those that have such a bound."""
 
     def __post_init__(self) -> None:
         for account in (*self.tenants, self.own):
             _check_account(account)
         if len({backend.key for backend in self.backends}) != len(self.backends):
             raise ValueError("two backends have the same endpoint and variant")
+        for account, _, name in (each.rpartition(":") for each in self.concurrency):
+            _check_account(account)
+            _check_name(name)
         if self.default_endpoint is not None:
             _check_name(self.default_endpoint)
+        if bad := [name for name, most in self.concurrency.items() if most < 1]:
+            raise ValueError(f"the concurrency of {', '.join(bad)} is below 1")
 
     def endpoints(self) -> dict[str, tuple[Backend, ...]]:
         """Variants by the place of their endpoint, both in order of their names."""
@@ -140,7 +147,8 @@ class RouteTable:
             for backend in message["backends"]
         )
         tenants, own = tuple(message.get("tenants", ())), message.get("own", "")
-        return cls(backends, message["default_endpoint"], tenants, own)
+        concurrency = {str(name): int(most) for name, most in message.get("concurrency", {}).items()}
+        return cls(backends, message["default_endpoint"], tenants, own, concurrency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +224,10 @@ class EdgeConfig:
     @property
     def variants_map(self) -> Path:
         return self.run_dir / "variants.map"
+
+    @property
+    def concurrency_map(self) -> Path:
+        return self.run_dir / "concurrency.map"
 
     @property
     def table_file(self) -> Path:

@@ -23,6 +23,7 @@ _MODEL = Histogram("ModelLatency", "Microseconds in the model, streams included.
 _OVERHEAD = Histogram("OverheadLatency", "Microseconds in the replica's guard.", LABELS, buckets=MICROSECONDS)
 _FIRST = Histogram("FirstChunkLatency", "Microseconds to an answer's first byte.", LABELS, buckets=MICROSECONDS)
 _IN_FLIGHT = Gauge("hearth_in_flight", "Requests admitted and not finished.", LABELS)
+_WARM = Gauge("hearth_warm_start", "1 for a replica that was forked, 0 for one that imported for itself.", LABELS)
 _REFUSED = Counter("hearth_refused", "Requests refused before the model.", (*LABELS, "reason"))
 _ABANDONED = Counter("hearth_abandoned", "Requests whose client left.", LABELS)
 _QUEUED = Gauge("hearth_queued", "Requests that wait for their turn while the engine is full.", LABELS)
@@ -72,6 +73,10 @@ class Metrics:
         self._queued = _QUEUED.labels(*names)
         self._queue_wait = _QUEUE_WAIT.labels(*names)
         self._names = names
+
+    def started(self, *, warm: bool) -> None:
+        """Notes how this process came to be."""
+        _WARM.labels(*self._names).set(int(warm))
 
     @classmethod
     def of(cls, identity: Identity) -> Metrics:

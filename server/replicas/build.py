@@ -6,18 +6,10 @@ from ray import serve
 from ray.serve import Application
 
 from server.replicas.deployment import Replica
+from server.replicas.environ import variables
 from server.replicas.plan import Home, Plan
 from server.replicas.scaling import autoscaling
-from server.replicas.vllm_plugin import SAMPLER
 from server.spec import EndpointSpec, VariantSpec
-
-ENVIRON = {
-    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "VLLM_MAX_STOP_STRINGS": "16",
-}
-"""Environment of every replica; a variant's own `env` goes over it."""
 
 
 def application(endpoint: EndpointSpec, variant: VariantSpec, home: Home) -> Application:
@@ -25,7 +17,10 @@ def application(endpoint: EndpointSpec, variant: VariantSpec, home: Home) -> App
     options = {
         "num_cpus": variant.resources.num_cpus,
         "num_gpus": variant.resources.num_gpus,
-        "runtime_env": {"env_vars": {**ENVIRON, SAMPLER: str(int(home.sampler)), **variant.env}},
+        "runtime_env": {
+            "env_vars": dict(variables(variant, sampler=home.sampler)),
+            **({"py_executable": home.python} if home.python is not None else {}),
+        },
     }
     deployment = serve.deployment(
         Replica,

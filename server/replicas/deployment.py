@@ -7,11 +7,13 @@ listener straight from the edge.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import time
 import uuid
 from pathlib import Path
 
+import psutil
 import ray
 import structlog
 
@@ -26,6 +28,7 @@ from server.guard.middleware import Guard
 from server.guard.rates import Rates
 from server.identity.authority import Authority
 from server.identity.judge import Judge
+from server.prefork.starter import START
 from server.replicas import runtimes, usage
 from server.replicas.artifacts import Artifacts
 from server.replicas.heart import Heart
@@ -34,6 +37,7 @@ from server.replicas.output import keep_open, redirect
 from server.replicas.plan import Plan
 from server.replicas.scaling import IN_FLIGHT
 from server.replicas.vllm_plugin import REPLICA
+from server.settings import environment
 from server.shadow.charged import Charged
 from server.shadow.copier import Copier
 from server.shadow.seal import Seal
@@ -58,7 +62,11 @@ class Replica:
         keep_open(SERVE_LOGGER)
         logs.configure("replica", plan.home.log_level)
         self.started_at = time.time()
+        began, how = psutil.Process().create_time(), environment().get(START, "cold: not asked for")
+        log.info("replica starts", replica=self.replica_id, process_began=began, began=self.started_at, start=how)
         os.environ[REPLICA] = str(os.getpid())
+        if plan.home.python is not None:
+            multiprocessing.set_executable(plan.home.python)
         self.phase: Phase = "loading"
         named = plan.variant.containers or (plan.variant,)
         self.detail = f"loading {', '.join(each.model for each in named)}"
@@ -69,6 +77,7 @@ class Replica:
         self.listener = Listener()
         self.watching: asyncio.Task[None] | None = None
         self.metrics = Metrics(plan.endpoint, plan.variant.name)
+        self.metrics.started(warm=how == "warm")
         self.identity = Identity(
             endpoint=plan.endpoint,
             variant=plan.variant.name,

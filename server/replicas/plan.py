@@ -39,6 +39,8 @@ class Home:
     """Where the keys are that objects are encrypted under."""
     master_key_file: str
     """The master keys that open those."""
+    python: str | None = None
+    """What stands in for Python where replicas and engines may be forked (`server.prefork`); None: they are not."""
     tenant: str = ""
     """The account again, where it is not this Hearth's own: replicas report under it."""
     audit_data_share: float = 0.0

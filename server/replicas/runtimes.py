@@ -20,8 +20,10 @@ from server.guard.metrics import ContainerMetrics
 from server.replicas import options
 from server.replicas.artifacts import S3, Artifacts
 from server.replicas.containers import Container, Direct, Serial
+from server.replicas.environ import ENGINE_TASKS
 from server.replicas.faces import payload_engine
 from server.replicas.options import HandlerOptions, PredictOptions
+from server.replicas.timed import timed
 from server.settings import environment
 from server.spec import Task, VariantSpec
 
@@ -93,7 +95,8 @@ async def start(endpoint: str, variant: VariantSpec, artifacts: Artifacts) -> Ru
     """Loads the variant's model, or all its containers'. Takes seconds to minutes; raises what the engine raises."""
     if variant.containers:
         return await _several(endpoint, variant, artifacts)
-    loaded = await asyncio.to_thread(locate, variant, artifacts)
+    with timed("locate"):
+        loaded = await asyncio.to_thread(locate, variant, artifacts)
     return await STARTERS[loaded.task](endpoint, variant, loaded)
 
 
@@ -164,17 +167,22 @@ async def _stop(started: Mapping[str, Runtime]) -> None:
 
 
 async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
-    from server.replicas import vllm_app
-    from server.replicas.llm import VllmText
-    from server.replicas.pooling import VllmEmbedding
+    with timed("imports"):
+        from server.replicas import vllm_app
+        from server.replicas.llm import VllmText
+        from server.replicas.pooling import VllmEmbedding
 
+        vllm_app.imports()
     runner = "generate" if loaded.task == "generate" else "pooling"
     hosts = variant.limits.allowed_media_hosts
-    started = await vllm_app.start(vllm_app.arguments(loaded.source, endpoint, runner, variant.engine, hosts))
+    with timed("arguments"):
+        arguments = vllm_app.arguments(loaded.source, endpoint, runner, variant.engine, hosts)
+    started = await vllm_app.start(arguments)
     engine = started.engine
     text = VllmText(engine) if "generate" in started.tasks else None
     embedding = VllmEmbedding(engine) if "embed" in started.tasks else None
-    await _warm(text, embedding)
+    with timed("warm-up"):
+        await _warm(text, embedding)
     seqs = int(engine.vllm_config.scheduler_config.max_num_seqs)
     engines = Engines(
         text=text,
@@ -236,10 +244,7 @@ def _folder(loaded: Loaded) -> Path:
 
 
 STARTERS: dict[Task, Callable[[str, VariantSpec, Loaded], Awaitable[Runtime]]] = {
-    "generate": _vllm,
-    "embed": _vllm,
-    "classify": _vllm,
-    "rerank": _vllm,
+    **dict.fromkeys(ENGINE_TASKS, _vllm),
     "image-classification": _vision,
     "object-detection": _vision,
     "predict": _predict,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from collections.abc import Iterator
 
 import psutil
 
 from server.metrics.periods import PERIOD_S, Periods
+from server.prefork.adopted import forked
 
 
 class Usage:
@@ -30,10 +33,20 @@ class Usage:
 
     def _tree(self) -> list[psutil.Process]:
         own = psutil.Process()
-        living = {process.pid: process for process in (own, *own.children(recursive=True))}
+        living = {process.pid: process for process in (own, *own.children(recursive=True), *_group())}
         known = {pid: self._processes.get(pid, process) for pid, process in living.items()}
         self._processes = {pid: process for pid, process in known.items() if process == living[pid]}
         return list(self._processes.values())
+
+
+def _group() -> Iterator[psutil.Process]:
+    """What belongs to a forked replica: its engine is a fork too, and no child of it, but of its process group."""
+    if not forked():
+        return
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if os.getpgid(pid) == os.getpgrp():
+                yield psutil.Process(pid)
 
 
 async def watch(periods: Periods) -> None:

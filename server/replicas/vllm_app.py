@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from server.errors import BadRequest
 from server.replicas import cpu_engine
+from server.replicas.timed import timed
 
 OURS = frozenset(
     "host port uds ssl-keyfile ssl-certfile ssl-ca-certs ssl-cert-reqs ssl-ciphers root-path middleware "
@@ -113,6 +114,15 @@ def arguments(
     return parsed  # type: ignore[no-any-return]
 
 
+def imports() -> None:
+    """Imports what `start` needs, which takes seconds where it was not done before."""
+    import vllm.engine.arg_utils
+    import vllm.entrypoints.launchers.api_server.app_state
+    import vllm.entrypoints.launchers.api_server.routers
+    import vllm.entrypoints.launchers.cli_args
+    import vllm.v1.engine.async_llm  # noqa: F401
+
+
 async def start(args: argparse.Namespace) -> VllmApp:
     """The engine, loaded and warmed, and its application. Takes seconds to minutes."""
     from fastapi import FastAPI
@@ -123,22 +133,24 @@ async def start(args: argparse.Namespace) -> VllmApp:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    engine_args = AsyncEngineArgs.from_cli_args(args)
-    cpu_engine.choose(engine_args)
-    config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    with cpu_engine.threads(config):
+    with timed("configuration"):
+        engine_args = AsyncEngineArgs.from_cli_args(args)
+        cpu_engine.choose(engine_args)
+        config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    with timed("engine"), cpu_engine.threads(config):
         engine = AsyncLLM.from_vllm_config(
             vllm_config=config,
             usage_context=UsageContext.OPENAI_API_SERVER,
             disable_log_stats=engine_args.disable_log_stats,
         )
-    await engine.reset_mm_cache()
-    tasks = tuple(await engine.get_supported_tasks())
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.args = args
-    register_api_routers(args, app, tasks, engine.model_config)
-    init_exception_handler(app)
-    await init_app_state(engine, app.state, args, tasks)
+    with timed("application"):
+        await engine.reset_mm_cache()
+        tasks = tuple(await engine.get_supported_tasks())
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        app.state.args = args
+        register_api_routers(args, app, tasks, engine.model_config)
+        init_exception_handler(app)
+        await init_app_state(engine, app.state, args, tasks)
     return VllmApp(engine=engine, app=_Renamed(app), routes=_routes(_paths(app)), tasks=tasks)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from server.deathsig import die_with_parent
+from server.prefork.adopted import forked
 from server.replicas import vllm_sampler
 from server.settings import environment, switch
 
@@ -26,7 +27,7 @@ def register() -> None:
     Raises SettingsError when `SAMPLER` is neither yes nor no.
     """
     replica = environment().get(REPLICA)
-    if replica is not None and int(replica) != os.getpid():
+    if replica is not None and int(replica) != os.getpid() and not forked():
         die_with_parent()
     wanted = switch(SAMPLER)
     if replica is not None or wanted is not None:

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 3
+FIRST_JOB = "01000000"
+"""Ray's number for the first driver of a cluster: our controller, which starts Serve."""
 MARK = "HEARTH_RAY_DIRECTORY"
 """Environment variable that every process of our Ray inherits, replicas and their engines included."""
 
@@ -71,6 +73,7 @@ class RayHead:
             "RAY_gcs_storage": "rocksdb",
             "RAY_gcs_storage_path": str(self.directory / "gcs"),
             "RAY_process_group_cleanup_enabled": "1",
+            "RAY_raylet_start_wait_time_s": "100",  # 30 are too few where many other things start
             "RAY_worker_niceness": "0",  # replicas answer requests: they are no batch work
             "RAY_enable_metrics_collection": "0",  # Hearth has its own; Ray's cost a few percent of a core, idle
             "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
@@ -83,6 +86,11 @@ class RayHead:
             "DO_NOT_TRACK": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
+
+    def worker_environ(self) -> dict[str, str]:
+        """What Ray adds to it for the workers of the driver that connects first, and reads as it is imported."""
+        assert self._raylet is not None
+        return {**self.environ(), "RAY_RAYLET_PID": str(self._raylet.pid), "RAY_JOB_ID": FIRST_JOB}
 
     def start(self) -> None:
         """Raises RayError."""

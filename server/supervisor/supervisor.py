@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -22,6 +22,9 @@ from server.errors import Conflict, NotFound
 from server.identity.first_key import first_key
 from server.identity.principal import root
 from server.launch import Launch, edge_config, node_files
+from server.prefork import python
+from server.prefork.imported import Stage
+from server.replicas.environ import ENVIRON, needs
 from server.settings import Settings
 from server.spec import EndpointSpec
 from server.store.migrate import migrate
@@ -55,6 +58,7 @@ class Supervisor:
         self._launch: Launch | None = None
         self._children: list[Child] = []
         self._socket: socket.socket | None = None
+        self._stages: Sequence[Stage] = ()
         self.pid_file = PidFile(settings.run_dir / "hearth.pid")
 
     def stop(self, *_signal: object) -> None:
@@ -94,6 +98,8 @@ class Supervisor:
         self._first_key(store)
         for spec in self.settings.endpoints:
             self._declare(store, spec)
+        variants = [v for found in store.find("Endpoint") for v in EndpointSpec.model_validate(found.document).variants]
+        self._stages = sorted({"replica", *map(needs, variants)}, reverse=True)
         database.dispose()
 
     def _first_key(self, store: Store) -> None:
@@ -133,6 +139,8 @@ class Supervisor:
             self._ray.address if self._ray else str(self.settings.ray_address),
         )
         self._launch.write()
+        if self.settings.preforks:
+            self._prefork()
         door = self._listen(config.door_socket)
         self._say(f"Ray is at {self._launch.ray_address}")
         for name in ("controller", "door"):
@@ -140,6 +148,18 @@ class Supervisor:
             child.keep_alive()
             self._children.append(child)
         self._say("controller and door started")
+
+    def _prefork(self) -> None:
+        """Has a process import what replicas need, while the rest starts."""
+        ray, log_file = self._ray, self.settings.log_dir / "prefork.log"
+        assert ray is not None
+        python.write(self.settings.run_dir)
+        command = python.mother(self.settings.run_dir, self._stages)
+        child = Child(
+            "prefork", lambda: spawn(command, log_file, python.environ({**ray.worker_environ(), **ENVIRON}))
+        )
+        child.keep_alive()
+        self._children.append(child)
 
     def _renew_certificate(self) -> bool:
         """True when the edge should read its certificate anew. Raises TlsError."""
@@ -199,7 +219,7 @@ class Supervisor:
             assert self._launch is not None
             self._launch = Launch(self.settings, self._launch.control_port, self._ray.address)
             for child in self._children:
-                if child.name == "controller":
+                if child.name in ("controller", "prefork"):  # what they know of Ray is of the one before
                     child.stop(1.0)
         for child in self._children:
             child.keep_alive()

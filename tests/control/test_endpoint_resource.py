@@ -224,7 +224,8 @@ def test_serverless_sleeps_and_is_resized(sagemaker: Any, store: Store) -> None:
         EndpointName="ep",
         DesiredWeightsAndCapacities=[{"VariantName": "v", "ServerlessUpdateConfig": {"MaxConcurrency": 9}}],
     )
-    assert spec(store).variants[0].scaling.max_replicas == 9
+    (variant,) = spec(store).variants
+    assert (variant.scaling.max_replicas, variant.limits.max_in_flight) == (9, 9)
     (shown,) = sagemaker.describe_endpoint(EndpointName="ep")["ProductionVariants"]
     assert shown["DesiredServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 9}
     assert "DesiredInstanceCount" not in shown
@@ -235,6 +236,13 @@ def test_serverless_sleeps_and_is_resized(sagemaker: Any, store: Store) -> None:
     )  # fmt: skip
     assert code == "ValidationException"
     assert "serverless" in message
+    update = {"MaxConcurrency": 3, "ProvisionedConcurrency": 4}
+    code, message = refused(
+        sagemaker.update_endpoint_weights_and_capacities,
+        EndpointName="ep", DesiredWeightsAndCapacities=[{"VariantName": "v", "ServerlessUpdateConfig": update}],
+    )  # fmt: skip
+    assert code == "ValidationException"
+    assert "ProvisionedConcurrency 4 is above MaxConcurrency 3" in message
 
 
 def test_managed_scaling_is_a_range(sagemaker: Any, store: Store) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
 from server.beat import LEASE_S, Beat
 from server.controller.publish import route_table
 from server.controller.registry import Registry
@@ -89,3 +91,19 @@ def test_nothing_is_taken_for_gone_in_the_first_lease() -> None:
     assert not registry.settled
     clock.now += LEASE_S + 0.1
     assert registry.settled
+
+
+def serverless(name: str, **most: int | None) -> Resource:
+    """An endpoint whose variants have these MaxConcurrency; None: one on instances."""
+    variants = tuple(VariantSpec(name=variant, model="m") for variant in most)
+    facts: dict[str, JsonValue] = {
+        variant: {} if bound is None else {"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": bound}}
+        for variant, bound in most.items()
+    }
+    document = EndpointSpec(name=name, variants=variants, sagemaker={"Variants": facts}).model_dump(mode="json")
+    return Resource("Endpoint", name, "arn", document, 1, 1, "InService", None, NOW, NOW)
+
+
+def test_serverless_endpoints_are_bounded_and_others_are_not() -> None:
+    found = [serverless("one", v=3), serverless("two", a=3, b=4), serverless("mixed", a=3, b=None), resource(OLD)]
+    assert route_table(found, Registry(Clock()), None).concurrency == {"one": 3, "two": 7}

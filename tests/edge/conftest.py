@@ -155,8 +155,8 @@ class Edge:
         self._answerers.append(Answerer(name, nodes=nodes))
         return self._answerers[-1]
 
-    def apply(self, *backends: Backend, default: str | None = None) -> str:
-        return self.client.apply(RouteTable(backends, default))
+    def apply(self, *backends: Backend, default: str | None = None, **concurrency: int) -> str:
+        return self.client.apply(RouteTable(backends, default, concurrency=concurrency))
 
     def restart(self) -> None:
         self.process = edge_process.start(self.config, self.log)

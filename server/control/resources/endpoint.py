@@ -234,7 +234,15 @@ def _resized(spec: EndpointSpec, variant: VariantSpec, wanted: Mapping[str, Any]
     if "ServerlessUpdateConfig" in wanted:
         if not serverless:
             raise BadRequest(f"Variant {variant.name} is not serverless; it has no ServerlessUpdateConfig.")
-        document["scaling"] = variants.serverless_scaling({**serverless, **wanted["ServerlessUpdateConfig"]})
+        changed = {**serverless, **wanted["ServerlessUpdateConfig"]}
+        if changed.get("ProvisionedConcurrency", 0) > changed["MaxConcurrency"]:
+            raise BadRequest(
+                f"Variant {variant.name}: ProvisionedConcurrency {changed['ProvisionedConcurrency']} is above "
+                f"MaxConcurrency {changed['MaxConcurrency']}.",
+                field="serverlessUpdateConfig",
+            )
+        document["scaling"] = variants.serverless_scaling(changed)
+        document["limits"]["max_in_flight"] = changed["MaxConcurrency"]
     return document
 
 
