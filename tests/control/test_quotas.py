@@ -164,6 +164,8 @@ def test_what_is_rolled_out_counts_beside_what_serves() -> None:
     rolling = Strategy(rolling=True, shares=(0.25, 0.5, 0.75, 1.0))
     assert instances(spec(4, Rollout(spec=spec(6), strategy=rolling, asked_at=0.0))) == 6 + 2
     assert instances(spec(4).model_copy(update={"problem": "no"})) == 0
+    shadow = VariantSpec(name="shadow", model="m", scaling=Scaling(min_replicas=3, max_replicas=3))
+    assert instances(spec(4).model_copy(update={"shadows": (shadow,)})) == 7
 
 
 def asking(store: Store, principal: Principal) -> Any:
