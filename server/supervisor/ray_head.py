@@ -73,7 +73,6 @@ class RayHead:
             "RAY_gcs_storage": "rocksdb",
             "RAY_gcs_storage_path": str(self.directory / "gcs"),
             "RAY_process_group_cleanup_enabled": "1",
-            "RAY_raylet_start_wait_time_s": "100",  # 30 are too few where many other things start
             "RAY_worker_niceness": "0",  # replicas answer requests: they are no batch work
             "RAY_enable_metrics_collection": "0",  # Hearth has its own; Ray's cost a few percent of a core, idle
             "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
