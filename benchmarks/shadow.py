@@ -37,6 +37,8 @@ from server.spec import Limits
 ENDPOINT, PRODUCTION, SHADOW = "m", "AllTraffic", "Shadow"
 PATH, TOKEN = "/endpoints/m/invocations", "benchmark"
 MODEL_S = 0.005
+HELD = 32
+"""Copies that may be held: those for the shadow that hangs are waited for between two measurements."""
 COPY_S = 0.5
 """After which a copy is given up."""
 BODY = b'{"inputs": "' + b"x" * 1000 + b'"}'
@@ -55,7 +57,7 @@ async def serve(variant: str, pipe: Connection) -> None:
     with its totals so far, once no copy for the address before is left."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     seal, identity = Seal(TOKEN, ENDPOINT), Identity(ENDPOINT, variant, variant)
-    copier = Copier(seal, ENDPOINT)
+    copier = Copier(seal, ENDPOINT, most=HELD)
     guard = Guard(model, identity, Limits(), Metrics.of(identity), opaque=True, copying=copier, seal=seal)
     pipe.send(await Listener().serve(guard, "127.0.0.1"))
     with contextlib.suppress(EOFError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -11,6 +15,14 @@ STEADY = settings(deadline=None, derandomize=True, max_examples=40, suppress_hea
 settings.register_profile("hearth", STEADY)
 settings.register_profile("search", STEADY, derandomize=False, max_examples=1000)
 settings.load_profile("hearth")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for unix sockets, whose paths may not be long as pytest's own are."""
+    with TemporaryDirectory(prefix="h") as folder:
+        yield Path(folder)
+
 
 LONGEST = (
     "tests/replicas/test_vllm_sampler_engine.py",

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from server.cli.callers import day, opened
+from server.cli.callers import day, noted, opened
 from server.cli.client import fail
 from server.identity.accounts import ACTIVE, Accounts
 from server.identity.keys import new_access_key
@@ -41,6 +41,7 @@ def create(
         number = accounts.unused()
         key = new_access_key(number, SecretBox(Vault(store.engine, settings.master_keys)))
         accounts.create(number, name, email, key=key)
+        noted(settings, store, "CreateAccount", accountId=number, accountName=name, accessKeyId=key.id)
     console.print(f"account {number}", highlight=False)
     console.print(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret}", highlight=False)
     if not settings.authenticates:
@@ -73,6 +74,7 @@ def close(id: str, config: Config = None, state: State = None) -> None:
     with opened(settings) as store:
         _not_own(settings, id)
         Accounts(store, settings.account).close(id)
+        noted(settings, store, "CloseAccount", accountId=id)
     console.print(f"{id} is closed; `hearth accounts reopen {id}` undoes that", highlight=False)
 
 
@@ -82,6 +84,7 @@ def reopen(id: str, config: Config = None, state: State = None) -> None:
     settings = _settings(config, state)
     with opened(settings) as store:
         Accounts(store, settings.account).reopen(id)
+        noted(settings, store, "ReopenAccount", accountId=id)
     console.print(f"{id} is open", highlight=False)
 
 
@@ -92,6 +95,7 @@ def delete(id: str, config: Config = None, state: State = None) -> None:
     with opened(settings) as store:
         _not_own(settings, id)
         Accounts(store, settings.account).remove(id, buckets(settings, id))
+        noted(settings, store, "DeleteAccount", accountId=id)
     console.print(f"{id} is deleted", highlight=False)
 
 

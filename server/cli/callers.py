@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Column, Table
 
+from server.audit.local import note
 from server.cli.client import fail
 from server.control.iam.policies import attachable
 from server.errors import HearthError
 from server.identity.accounts import Accounts
 from server.identity.directory import ACCESS_KEY, ACTIVE, API_KEY, USER, Directory
 from server.identity.keys import add_api_key, new_access_key
+from server.identity.principal import root
 from server.settings import Settings
 from server.store.migrate import migrate
 from server.store.store import Resource, Store, connect
@@ -35,6 +37,7 @@ def create_user(
         with unit.change() as changing:
             user = changing.create_user(name, attached=[attachable(changing, arn) for arn in policies])
             made.keep(changing, user.document["UserId"])
+        noted(settings, unit.store, "CreateUser", userName=name, policyArns=policies, accessKeyId=made.id)
     console.print(f"user {name}", highlight=False)
     console.print(f"aws_access_key_id = {made.id}\naws_secret_access_key = {made.secret}", highlight=False)
 
@@ -55,9 +58,11 @@ def create_key(
 ) -> None:
     """An API key, shown this once."""
     expires = None if days is None else time.time() + days * _DAY_S
-    with _directory(settings, account) as unit, unit.change() as changing:
-        owner = changing.account if user == ROOT else changing.find(USER, user).document["UserId"]
-        _, key = add_api_key(changing, owner, expires, description)
+    with _directory(settings, account) as unit:
+        with unit.change() as changing:
+            owner = changing.account if user == ROOT else changing.find(USER, user).document["UserId"]
+            row, key = add_api_key(changing, owner, expires, description)
+        noted(settings, unit.store, "CreateApiKey", userName=user, keyId=row.name, days=days)
     console.print(key, highlight=False)
 
 
@@ -78,12 +83,19 @@ def list_keys(settings: Settings, console: Console, account: str | None = None) 
 
 def revoke_key(settings: Settings, id: str, console: Console, account: str | None = None) -> None:
     """Ends an access key or an API key for good."""
-    with _directory(settings, account) as unit, unit.change() as changing:
-        row = changing.key(ACCESS_KEY, id) or changing.key(API_KEY, id)
-        if row is None:
-            raise fail(f"There is no key {id}; `hearth keys list` shows those there are.")
-        changing.store.remove(row)
+    with _directory(settings, account) as unit:
+        with unit.change() as changing:
+            row = changing.key(ACCESS_KEY, id) or changing.key(API_KEY, id)
+            if row is None:
+                raise fail(f"There is no key {id}; `hearth keys list` shows those there are.")
+            changing.store.remove(row)
+        noted(settings, unit.store, "RevokeKey", keyId=id)
     console.print(f"{id} is revoked", highlight=False)
+
+
+def noted(settings: Settings, store: Store, name: str, **parameters: object) -> None:
+    """Has the audit log say what was done here; whoever owns the state folder is the own account's root."""
+    note(settings, store, name, parameters, root(settings.account))
 
 
 @contextmanager

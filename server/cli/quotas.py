@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from server.cli.callers import opened
+from server.cli.callers import noted, opened
 from server.cli.client import fail
 from server.settings import Settings
 from server.store import quotas
@@ -25,6 +25,7 @@ def put(settings: Settings, code: str, value: str, account: str | None, console:
         raise fail(f"{account!r} is no account; one has twelve digits.")
     with opened(settings) as store:
         quotas.put(store, account, quota, number)
+        noted(settings, store.of(account), "SetQuota", quotaCode=quota.code, value=value)
         there = quotas.own(store).get(account, {}).get(quota.code, Defaults.of(settings).value(quota))
     console.print(f"{quota.code} of {account}: {_shown(there)}", highlight=False)
 
@@ -54,6 +55,8 @@ def show_requests(settings: Settings, console: Console) -> None:
 def decide(settings: Settings, id: str, *, grant: bool, console: Console) -> None:
     with opened(settings) as store:
         done = quotas.decide(store, id, grant=grant)
+        decided = "ApproveQuotaRequest" if grant else "DenyQuotaRequest"
+        noted(settings, store.of(done.account), decided, requestId=id, quotaCode=done.code, value=done.desired)
     console.print(f"{done.code} of {done.account}: {_shown(done.desired)} {done.status}", highlight=False)
 
 

@@ -24,9 +24,17 @@ def instances(spec: EndpointSpec) -> int:
         return total
     new, strategy = instances(spec.pending.spec), spec.pending.strategy
     if not strategy.rolling:
-        return total + new
+        return total + new - _shared(spec, spec.pending.spec)
     steps = zip((0.0, *strategy.shares), strategy.shares, strict=False)
     return max(total, new) + math.ceil(max(after - before for before, after in steps) * new)
+
+
+def _shared(one: EndpointSpec, other: EndpointSpec) -> int:
+    """Replicas that are of both: a variant that stays as it is, while another, or a shadow, comes or goes."""
+    there = {(variant.name, variant.revision): variant.scaling.max_replicas for variant in one.fleet}
+    return sum(
+        min(variant.scaling.max_replicas, there.get((variant.name, variant.revision), 0)) for variant in other.fleet
+    )
 
 
 def check_endpoint(store: Store, defaults: Defaults, was: EndpointSpec | None, spec: EndpointSpec) -> None:

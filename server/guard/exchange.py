@@ -9,7 +9,7 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
-from server.guard.shadowing import Kept
+from server.guard.shadowing import Kept, took
 from server.identity.principal import Principal
 from server.shadow.seal import Sealed
 
@@ -115,6 +115,8 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message["status"]
+            if self.sealed is not None and self.model_at is not None:
+                self.extra = [*self.extra, took(time.perf_counter() - self.model_at)]
             headers = [*message.get("headers", ()), *self.extra, (_REQUEST_ID, self.request_id.encode())]
             message = {**message, "headers": headers}
         elif kind == "http.response.body":

@@ -45,6 +45,7 @@ class Rates:
         self._buckets = {rate: Bucket(span, clock) for rate, span in SPAN_S.items()}
         self._limits: dict[str, float | None] | None = None
         """In their own units; None: not heard of yet."""
+        self._limited = False
         self._asked = self._refused = self._seen_tokens = self._charged = 0
         self._reported_at = clock()
         self._reports = 0
@@ -56,22 +57,29 @@ class Rates:
 
     @property
     def limited(self) -> bool:
-        return self._limits is not None and any(limit is not None for limit in self._limits.values())
+        """Whether any rate has a limit."""
+        return self._limited
 
     def admit(self) -> None:
         """Counts one request. Raises OverRate."""
         self._asked += 1
-        if not self.limited:
+        if not self._limited:
             return
         with self._mutex:
-            self._settle()
-            for rate, bucket in self._buckets.items():
-                limit = None if self._limits is None else self._limits[rate]
-                short = bucket.level < 1.0 if rate == "requests" else bucket.level <= 0.0
-                if limit is not None and short:
-                    self._refused += 1
-                    raise OverRate(rate, limit, bucket.wait_s())
-            self._buckets["requests"].charge(1.0)
+            requests, tokens = self._buckets["requests"], self._buckets["tokens"]
+            if tokens.rate is not None:
+                self._settle()
+            if requests.rate is not None and requests.level < 1.0:
+                raise self._over("requests")
+            if tokens.rate is not None and tokens.level <= 0.0:
+                raise self._over("tokens")
+            requests.charge(1.0)
+
+    def _over(self, rate: str) -> OverRate:
+        limit = (self._limits or {})[rate]
+        assert limit is not None
+        self._refused += 1
+        return OverRate(rate, limit, self._buckets[rate].wait_s())
 
     def headers(self) -> Headers:
         """OpenAI's `x-ratelimit-*`: the account's limits, and what is left of this replica's share."""
@@ -113,6 +121,7 @@ class Rates:
             for rate, grant in granted.items():
                 self._buckets[rate].flow(None if grant is None else grant.share)
             self._limits = {rate: None if grant is None else grant.limit for rate, grant in granted.items()}
+            self._limited = any(grant is not None for grant in granted.values())
 
     def _held(self, rate: str) -> float | None:
         return self._buckets[rate].rate if self.known else 0.0

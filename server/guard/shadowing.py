@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Message, Scope
 
 from server.dialects.paths import OPENAI_PATHS, Kind, Route
-from server.shadow.copies import ANSWER_BYTES, Answered, Copy, Copying, Headers, Target
+from server.shadow.copies import ANSWER_BYTES, TOOK, Answered, Copy, Copying, Headers, Target
 from server.shadow.seal import HEADER, Seal, Sealed
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ def sealed(seal: Seal | None, exchange: Exchange, variant: str) -> Sealed | None
         if name == HEADER:
             return seal.open(value.decode("latin-1"), variant, exchange.request_id, _address(scope))
     return None
+
+
+def took(seconds: float) -> tuple[bytes, bytes]:
+    """A header of the answer to a copy: how long the model took until the answer began."""
+    return TOOK, f"{seconds:.6f}".encode()
 
 
 def _asks(route: Route, method: str) -> bool:

@@ -24,6 +24,7 @@ from server.spec import Limits
 
 OVER = 8
 """There are as many places beyond `max_in_flight` as an eighth of it, for those who have fewer than others."""
+_OPENAI = Kind.OPENAI
 
 
 class Turns:
@@ -71,9 +72,9 @@ class Turns:
 
 def occupies(route: Route, scope: Scope) -> bool:
     """Whether a request takes a place in the engine."""
-    if route.kind is Kind.OPENAI:
+    if route.kind is _OPENAI:
         return route.path in OPENAI_PATHS and weight.occupies(route.path, scope["method"])
-    return scope["method"] == "POST"
+    return bool(scope["method"] == "POST")
 
 
 def principal_of(caller: Principal | None) -> str:

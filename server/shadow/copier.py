@@ -21,7 +21,7 @@ from prometheus_client import Counter
 
 from server.nodes import NodeIdentity, calling, scheme
 from server.shadow.compare import compared
-from server.shadow.copies import ANSWER_BYTES, Answered, Copy, Target
+from server.shadow.copies import ANSWER_BYTES, TOOK, Answered, Copy, Target
 from server.shadow.pairs import Pair
 from server.shadow.seal import HEADER, Seal
 from server.shadow.tally import Tally
@@ -176,7 +176,7 @@ class Copier:
                     self._count(copy, outcome)
 
     async def _sent(self, copy: Copy) -> Answered:
-        """The shadow's answer, consumed whole. Raises httpx.HTTPError."""
+        """The shadow's answer, consumed whole, and the time of its model. Raises httpx.HTTPError."""
         target = copy.target
         host, port = target.replicas[int(self._draw() * len(target.replicas)) % len(target.replicas)]
         sealed = await asyncio.to_thread(self._seal.header, target.variant, copy.request_id, copy.path, copy.body)
@@ -190,6 +190,8 @@ class Copier:
             timeout=httpx.Timeout(None, connect=CONNECT_S),
         )  # fmt: skip
         response = await self._client.send(request, stream=True)
+        if (told := response.headers.get(TOOK.decode())) is not None:
+            begun = time.perf_counter() - float(told)  # without the way there, which is none of the model's time
         try:
             async for part in response.aiter_raw():
                 size += len(part)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 Address = tuple[str, int]
 Headers = tuple[tuple[bytes, bytes], ...]
 
+TOOK = b"x-hearth-model-seconds"
+"""Header of an answer to a copy: seconds from when the shadow's model was asked to the answer's beginning."""
 ANSWER_BYTES = 1024 * 1024
 """Of an answer that are kept to be compared; a longer one is compared by its status and latency alone."""
 

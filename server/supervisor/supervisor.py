@@ -13,11 +13,14 @@ from pathlib import Path
 
 import structlog
 
+from server.audit.event import Named
+from server.audit.local import FILE, note
 from server.control import endpoints
 from server.edge import process as edge
 from server.edge.tls import Certificate, TlsError, check_authority
-from server.errors import Conflict
+from server.errors import Conflict, NotFound
 from server.identity.first_key import first_key
+from server.identity.principal import root
 from server.launch import Launch, edge_config, node_files
 from server.prefork import python
 from server.prefork.imported import Stage
@@ -94,7 +97,7 @@ class Supervisor:
         store = Store(database, self.settings.account, self.settings.region)
         self._first_key(store)
         for spec in self.settings.endpoints:
-            self._declare(store, spec.name, lambda spec=spec: endpoints.deploy(store, spec))  # type: ignore[misc]
+            self._declare(store, spec)
         variants = [v for found in store.find("Endpoint") for v in EndpointSpec.model_validate(found.document).variants]
         self._stages = sorted({"replica", *map(needs, variants)}, reverse=True)
         database.dispose()
@@ -107,11 +110,16 @@ class Supervisor:
         if (path := first_key(store, box, self.settings.state_dir)) is not None:
             self._say(f"the root's access key is in {path}: make users and keys with it, then keep it away")
 
-    def _declare(self, store: Store, name: str, declare: Callable[[], object]) -> None:
+    def _declare(self, store: Store, spec: EndpointSpec) -> None:
         try:
-            declare()
+            before, made = _generation(store, spec.name), endpoints.deploy(store, spec)
         except Conflict as error:
-            self._say(f"endpoint {name} as declared is not taken over: {error.message}")
+            self._say(f"endpoint {spec.name} as declared is not taken over: {error.message}")
+            return
+        if before != made.generation:
+            by, touched = root(self.settings.account), (Named(made.arn, "AWS::SageMaker::Endpoint"),)
+            asked = spec.model_dump(mode="json", exclude_defaults=True)
+            note(self.settings, store, "DeployEndpoint", asked, by, agent=FILE, resources=touched)
 
     def _start(self) -> None:
         config = edge_config(self.settings)
@@ -227,3 +235,11 @@ class Supervisor:
             self._socket.close()
         self.pid_file.remove()
         self._say(f"stopped in {time.monotonic() - began:.1f} s")
+
+
+def _generation(store: Store, endpoint: str) -> int:
+    """0 for one that is not there."""
+    try:
+        return endpoints.describe(store, endpoint).generation
+    except NotFound:
+        return 0

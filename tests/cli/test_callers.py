@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from server.cli.main import app
+from server.cli.main import app, console
 from server.cli.up import CannotStart, check
 from server.identity.directory import Directory
 from server.identity.keys import digest, open_secret
@@ -23,7 +23,8 @@ FULL = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
 
 
 def hearth(state: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--state", str(state)], env={"COLUMNS": "200"})
+    console.width = 200  # what it was when somebody first imported it
+    return CliRunner().invoke(app, [*arguments, "--state", str(state)])
 
 
 def directory(state: Path) -> tuple[Directory, SecretBox]:
@@ -67,10 +68,27 @@ def test_api_keys_are_shown_once_listed_and_revoked(tmp_path: Path) -> None:
     unit.store.engine.dispose()
 
 
-def test_beyond_loopback_callers_are_asked(tmp_path: Path) -> None:
-    state = Path(os.path.relpath(tmp_path))
+def test_beyond_loopback_callers_are_asked(short_path: Path) -> None:
+    state = Path(os.path.relpath(short_path))
     with pytest.raises(CannotStart, match="HEARTH_AUTH=required"):
         check(Settings(host="0.0.0.0", port=1, state_dir=state))
     for allowed in (Settings(host="0.0.0.0", auth="required"), Settings(host="0.0.0.0", allow_anonymous=True)):
-        with TemporaryDirectory() as short:  # its sockets' paths may not be long
-            check(allowed.model_copy(update={"port": 0, "state_dir": Path(short)}))
+        check(allowed.model_copy(update={"port": 0, "state_dir": short_path}))
+
+
+def test_what_is_done_here_is_in_the_audit_log(tmp_path: Path) -> None:
+    made = hearth(tmp_path, "users", "create", "ana", "--policy", FULL).output
+    access, secret = re.findall(r"= (\S+)", made)
+    key = hearth(tmp_path, "keys", "create", "--user", "ana").output.strip()
+    hearth(tmp_path, "keys", "revoke", access)
+    hearth(tmp_path, "quotas", "set", "H-ENDPOINTS", "5")
+    refused = hearth(tmp_path, "keys", "revoke", access)
+    assert refused.exit_code == 1
+    found = [json.loads(line) for line in hearth(tmp_path, "audit", "tail", "--json").output.splitlines()]
+    assert [event["eventName"] for event in found] == ["CreateUser", "CreateApiKey", "RevokeKey", "SetQuota"]
+    assert {event["userIdentity"]["type"] for event in found} == {"Root"}
+    assert {event["userAgent"] for event in found} == {"the hearth command"}
+    assert found[0]["requestParameters"] == {"userName": "ana", "policyArns": [FULL], "accessKeyId": access}
+    assert found[2]["requestParameters"] == {"keyId": access}
+    assert not [text for text in (secret, key) if text in json.dumps(found)]
+    assert hearth(tmp_path, "audit", "verify").exit_code == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from typer.testing import CliRunner, Result
 
-from server.cli.main import app
+from server.cli.main import app, console
 from server.control import endpoints
 from server.control.instances import Machine
 from server.control.operations import Context
@@ -59,12 +59,13 @@ def test_the_service_lists_what_there_is(limits: Any) -> None:
     assert default["QuotaArn"] == f"arn:aws:servicequotas:{REGION}::s3/H-STORAGE"
     pages = limits.get_paginator("list_aws_default_service_quotas").paginate(ServiceCode="sagemaker", MaxResults=1)
     assert [page["Quotas"][0]["QuotaCode"] for page in pages] == [each["QuotaCode"] for each in found]
-    for call, code in (
+    calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: limits.list_service_quotas(ServiceCode="ec2"), "NoSuchResourceException"),
         (lambda: limits.get_service_quota(ServiceCode="s3", QuotaCode="H-ENDPOINTS"), "NoSuchResourceException"),
         (lambda: limits.list_services(NextToken="abc"), "InvalidPaginationTokenException"),
         (lambda: limits.get_requested_service_quota_change(RequestId="no1"), "NoSuchResourceException"),
-    ):
+    ]
+    for call, code in calls:
         with pytest.raises(ClientError) as refused:
             call()
         assert refused.value.response["Error"]["Code"] == code
@@ -153,15 +154,18 @@ def test_concurrent_calls_do_not_get_past_it(store: Store) -> None:
 
 
 def test_what_is_rolled_out_counts_beside_what_serves() -> None:
-    def spec(count: int, pending: Rollout | None = None) -> EndpointSpec:
+    def spec(count: int, pending: Rollout | None = None, model: str = "m") -> EndpointSpec:
         scaling = Scaling(min_replicas=count, max_replicas=count)
-        return EndpointSpec(name="e", variants=(VariantSpec(model="m", scaling=scaling),), pending=pending)
+        return EndpointSpec(name="e", variants=(VariantSpec(model=model, scaling=scaling),), pending=pending)
 
     assert instances(spec(4)) == 4
-    assert instances(spec(4, Rollout(spec=spec(6), asked_at=0.0))) == 10
+    assert instances(spec(4, Rollout(spec=spec(6, model="n"), asked_at=0.0))) == 10
+    assert instances(spec(4, Rollout(spec=spec(6), asked_at=0.0))) == 6  # the same replicas
     rolling = Strategy(rolling=True, shares=(0.25, 0.5, 0.75, 1.0))
     assert instances(spec(4, Rollout(spec=spec(6), strategy=rolling, asked_at=0.0))) == 6 + 2
     assert instances(spec(4).model_copy(update={"problem": "no"})) == 0
+    shadow = VariantSpec(name="shadow", model="m", scaling=Scaling(min_replicas=3, max_replicas=3))
+    assert instances(spec(4).model_copy(update={"shadows": (shadow,)})) == 7
 
 
 def asking(store: Store, principal: Principal) -> Any:
@@ -218,7 +222,8 @@ def test_others_wait_for_the_operator(store: Store, tmp_path: Path, principal: P
 
 
 def hearth(state: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["quotas", *arguments, "--state", str(state)], env={"COLUMNS": "250"})
+    console.width = 250  # what it was when somebody first imported it
+    return CliRunner().invoke(app, ["quotas", *arguments, "--state", str(state)])
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from server.control import capacity
+from server.control import capacity, quotas
 from server.store.store import Store
+from tests.control.conftest import client
 from tests.control.test_endpoint_resource import settle, spec
 from tests.control.test_models import SERVERLESS, VARIANT, make_config, make_model, refused
 
@@ -89,7 +90,7 @@ def test_weights_and_counts_of_a_shadow_change_in_place(made: Any, store: Store)
 
 
 def test_a_shadow_can_be_scaled_automatically(made: Any, address: str) -> None:
-    from tests.control.conftest import client
+
 
     scaling = client(address, "application-autoscaling")
     name = {
@@ -129,3 +130,11 @@ def test_retained_properties_are_those_of_the_shadow_too(made: Any, store: Store
     )  # fmt: skip
     assert spec(store).shadows[0].weight == 0.5
     assert spec(store).shadows[0].scaling.min_replicas == 3
+
+
+def test_a_shadow_s_replicas_are_instances_and_production_s_count_once(made: Any, store: Store) -> None:
+    before = quotas.instances(spec(store))
+    assert before == 3
+    made.update_endpoint(EndpointName="ep", EndpointConfigName="plain")
+    assert spec(store).pending is not None
+    assert quotas.instances(spec(store)) == 3

@@ -208,7 +208,7 @@ async def test_tokens_of_several_replicas(world: World) -> None:
     quotas.put(world.store, ACCOUNT, TOKENS, 6000)
     used = dict.fromkeys(NAMES, 0)
     for name in NAMES:
-        world.start(name, tokens=lambda name=name: used[name])  # type: ignore[misc]
+        world.start(name, tokens=lambda name=name: used[name])
     await world.beat(LEASE_S + 1)
     await world.beat()
     for _ in range(600):

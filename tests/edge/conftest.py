@@ -67,8 +67,12 @@ class Answerer:
     def server(self) -> Server:
         return Server(self.name, "127.0.0.1", self.port)
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Asks it to end; `close` waits until it has."""
         self._server.should_exit = True
+
+    def close(self) -> None:
+        self.end()
         self._thread.join(PATIENCE_S)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,6 +171,8 @@ class Edge:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(PATIENCE_S)
+        for answerer in self._answerers:
+            answerer.end()
         for answerer in self._answerers:
             answerer.close()
 

@@ -79,7 +79,7 @@ async def test_a_replica_answers_nodes_alone(ours: NodeIdentity, strange: NodeId
     port = await listener.serve(Starlette(routes=[Route("/", answer)]), "127.0.0.1", ours)
 
     async def ask(scheme: str, verify: ssl.SSLContext | bool) -> str:
-        async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=60) as client:
             return (await client.get(f"{scheme}://127.0.0.1:{port}/")).text
 
     assert await ask("https", ours.client()) == "secret"
@@ -122,9 +122,9 @@ def test_the_certificate_is_kept_until_a_year_before_its_end(tmp_path: Path) -> 
     assert "PRIVATE" not in repr(first)
 
 
-def test_beyond_loopback_nodes_talk_tls_unless_told_otherwise(tmp_path: Path) -> None:
+def test_beyond_loopback_nodes_talk_tls_unless_told_otherwise(short_path: Path) -> None:
     def settings(**more: object) -> Settings:
-        return Settings.model_validate({"state_dir": tmp_path, "port": _free(), **more})
+        return Settings.model_validate({"state_dir": short_path, "port": _free(), **more})
 
     assert not settings().nodes_secure
     assert settings(node_tls=True).nodes_secure

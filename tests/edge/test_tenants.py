@@ -80,7 +80,7 @@ def sent(account: str, form: str, path: str) -> tuple[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Edge]:
     """An endpoint `a` of three accounts, `only` of one; accounts whose numbers differ in the last bit."""
-    with started(Timeouts(body=0.5)) as edge:
+    with started(Timeouts(body=2)) as edge:
         own, one, other = (edge.replica(name) for name in (OWN, ONE, OTHER))
         backends = [variant("a", own)]
         for account, replica in ((ONE, one), (OTHER, other)):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,11 @@ def test_a_put_that_is_killed_leaves_the_old_object_and_nothing_else(process: Pr
     assert set(blobs(process.folder)) == before
 
 
+def further(acknowledged: dict[str, int], before: dict[str, int]) -> bool:
+    """Whether both writers have come on by two since."""
+    return all(acknowledged.get(key, 0) > before.get(key, 0) + 1 for key in ("a", "b"))
+
+
 def test_kills_at_random_points(process: Process) -> None:
     rng = random.Random(7)
     acknowledged: dict[str, int] = {}
@@ -214,7 +220,7 @@ def test_kills_at_random_points(process: Process) -> None:
         for writer in writers:
             writer.start()
         before = dict(acknowledged)
-        eventually(lambda before=before: all(acknowledged.get(key, 0) > before.get(key, 0) + 1 for key in ("a", "b")))
+        eventually(partial(further, acknowledged, before))
         time.sleep(rng.uniform(0.0, 0.2))
         stop.set()
         process.kill()

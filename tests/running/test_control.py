@@ -218,10 +218,13 @@ def test_an_unknown_image_fails_by_name(sagemaker: Any, name: str) -> None:
     assert "djl-inference" in found["FailureReason"]
 
 
-def test_what_the_file_declares_is_shown(sagemaker: Any) -> None:
+def test_what_the_file_declares_is_shown(sagemaker: Any, hearth: Hearth) -> None:
     names = {e["EndpointName"] for e in sagemaker.list_endpoints(MaxResults=100)["Endpoints"]}
     assert {LLM, VISION} <= names
     found = sagemaker.describe_endpoint(EndpointName=VISION)
     assert found["EndpointStatus"] == "InService"
     assert "EndpointConfigName" not in found
     assert found["ProductionVariants"][0]["DesiredInstanceCount"] == 1
+    told = hearth.cli("audit", "find", "--event", "DeployEndpoint", "--resource", VISION, "--json").stdout
+    event = json.loads(told.splitlines()[0])
+    assert (event["userAgent"], event["userIdentity"]["type"]) == ("hearth.yaml", "Root")

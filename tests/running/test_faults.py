@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -48,7 +49,6 @@ def test_a_killed_replica_costs_at_most_what_it_was_answering(hearth: Hearth) ->
         hearth.wait(
             "another takes its place",
             lambda: len({r["replica_id"] for r in hearth.replicas(PAIR)} - {victim["replica_id"]}) == 2,
-            240,
         )
         later = dict(load_.statuses)
         under_load(hearth, load_, 1)
@@ -114,6 +114,17 @@ def test_a_killed_edge_comes_back(hearth: Hearth) -> None:
     assert {s: c for s, c in load_.statuses.items() if s != 200} == failed
 
 
+@pytest.fixture(scope="module")
+def lighter(hearth: Hearth) -> None:
+    """One engine is enough for the last tests, after which everything starts again, on all cores."""
+    declared = json.loads(hearth.config.read_text())
+    del declared["endpoints"][VLM]
+    hearth.config.write_text(json.dumps(declared))
+    hearth.http.delete(f"/hearth/endpoints/{VLM}").raise_for_status()
+    hearth.wait("it is gone", lambda: VLM not in hearth.endpoints())
+
+
+@pytest.mark.usefixtures("lighter")
 def test_a_killed_raylet_brings_everything_back(hearth: Hearth) -> None:
     hearth.wait("the model is ready", lambda: hearth.replicas(LLM), START_TIMEOUT_S)
     engine = psutil.Process(hearth.replicas(LLM)[0]["pid"]).children(recursive=True)
@@ -127,6 +138,7 @@ def test_a_killed_raylet_brings_everything_back(hearth: Hearth) -> None:
     hearth.wait("replicas are back", lambda: len(hearth.replicas(PAIR)) == 2, START_TIMEOUT_S)
 
 
+@pytest.mark.usefixtures("lighter")
 def test_everything_killed_comes_back_with_up(hearth: Hearth) -> None:
     assert hearth.process is not None
     before = set(hearth.endpoints())
@@ -135,11 +147,10 @@ def test_everything_killed_comes_back_with_up(hearth: Hearth) -> None:
         process.kill()
     hearth.process.wait(60)
     hearth.start()
-    hearth.wait("the endpoints are known", lambda: set(hearth.endpoints()) == before)
+    hearth.wait("the endpoints are known", lambda: set(hearth.endpoints()) == before, START_TIMEOUT_S)
     hearth.wait("they serve", lambda: len(hearth.replicas(PAIR)) == 2 and hearth.replicas(LLM), START_TIMEOUT_S)
     body = {"inputs": "def f", "parameters": {"max_new_tokens": 2}}
     hearth.wait(
         "they answer",
         lambda: hearth.http.post(f"/endpoints/{LLM}/invocations", json=body).status_code == 200,
-        60,
     )

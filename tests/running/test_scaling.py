@@ -98,7 +98,6 @@ def test_updating_and_deleting_under_load_fail_no_request(hearth: Hearth) -> Non
             lambda: [r["replica_id"] for r in hearth.replicas("moving")] not in ([before], [])
             and before not in [r["replica_id"] for r in hearth.replicas("moving")]
             and hearth.endpoints()["moving"]["status"] == "InService",
-            120,
         )
         served = sum(moving.statuses.values())
         hearth.wait("requests went on", lambda: sum(moving.statuses.values()) > served + 20)

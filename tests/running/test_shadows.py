@@ -126,21 +126,22 @@ def test_an_experiment_with_a_shadow_that_is_killed(hearth: Hearth, endpoint: An
             },
             DataStorageConfig={"Destination": f"s3://{NAME}/captured"},
         )  # fmt: skip
-        hearth.wait("the experiment runs", lambda: state(endpoint) == "Running", 180)
+        hearth.wait("the experiment runs", lambda: state(endpoint) == "Running")
         hearth.wait("answers are compared", lambda: report(hearth)["compared"] > 20)
         (victim,) = shadows(hearth)
         os.kill(victim["pid"], signal.SIGKILL)
         at = load.count()
         hearth.wait("production answers on", lambda: load.count() > at + 50)
         os.kill(ours(hearth, "server.controller").pid, signal.SIGKILL)
-        hearth.wait("another shadow is there", lambda: [s for s in shadows(hearth) if s["pid"] != victim["pid"]], 120)
+        others = lambda: [each for each in shadows(hearth) if each["pid"] != victim["pid"]]  # noqa: E731
+        hearth.wait("another shadow is asked", lambda: [each for each in others() if each["requests_total"] > 50])
         before = report(hearth)["compared"]
-        hearth.wait("answers are compared again", lambda: report(hearth)["compared"] > before + 20)
     assert {(status, variant) for status, variant, _ in load.answers.values()} == {(200, "Production")}
     assert all(json.loads(text) == [number * 2] for number, (_, _, text) in load.answers.items())
-    hearth.wait("all copies are told of", lambda: done(report(hearth)) == report(hearth)["sampled"] > before)
+    hearth.wait("all copies are told of", lambda: done(report(hearth)) == report(hearth)["sampled"])
 
     found = report(hearth)
+    assert found["compared"] >= before
     assert found["experiment"] == NAME
     assert found["sampled"] <= len(load.answers)
     assert found["compared"] == found["status_equal"] == found["answers_compared"]
@@ -190,8 +191,8 @@ def counted(hearth: Hearth, production: int) -> None:
         )  # fmt: skip
         return float(sum(point["Sum"] for point in found["Datapoints"]))
 
-    hearth.wait("production's invocations are counted", lambda: invocations("Production") == production, 40)
-    hearth.wait("and the shadow's", lambda: invocations("Shadow") > 0, 40)
+    hearth.wait("production's invocations are counted", lambda: invocations("Production") == production)
+    hearth.wait("and the shadow's", lambda: invocations("Shadow") > 0)
     assert invocations("Shadow") <= report(hearth)["sampled"]  # what the killed replica had not told yet is lost
     cloudwatch.close()
 
@@ -203,7 +204,7 @@ def test_a_shadow_is_promoted_under_load(hearth: Hearth, endpoint: Any) -> None:
         endpoint.stop_inference_experiment(
             Name=NAME, ModelVariantActions={"Production": "Remove", "Shadow": "Promote"}, Reason="better"
         )
-        hearth.wait("the experiment is over", lambda: state(endpoint) == "Completed", 120)
+        hearth.wait("the experiment is over", lambda: state(endpoint) == "Completed")
         at = load.count()
         hearth.wait("the promoted variant answers", lambda: load.count() > at + 50)
     assert {status for status, _, _ in load.answers.values()} == {200}
@@ -212,7 +213,7 @@ def test_a_shadow_is_promoted_under_load(hearth: Hearth, endpoint: Any) -> None:
         assert json.loads(text) == [number * 2 + (0.5 if variant == "Shadow" and number % 2 else 0)]
     (now,) = shadows(hearth)
     assert now["replica_id"] == serving["replica_id"]
-    hearth.wait("production is gone", lambda: len(hearth.replicas(NAME)) == 1, 60)
+    hearth.wait("production is gone", lambda: len(hearth.replicas(NAME)) == 1)
     found = endpoint.describe_endpoint(EndpointName=NAME)
     assert [variant["VariantName"] for variant in found["ProductionVariants"]] == ["Shadow"]
     assert "ShadowProductionVariants" not in found

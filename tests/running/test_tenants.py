@@ -15,7 +15,14 @@ import httpx
 import pytest
 from botocore.config import Config
 
+from server.identity.accounts import Accounts
+from server.identity.directory import Directory
+from server.identity.keys import add_api_key, new_access_key
+from server.settings import Settings
+from server.store.store import Store, connect
 from server.supervisor.ray_head import free_port
+from server.vault.secret_box import SecretBox
+from server.vault.vault import Vault
 from tests.running.conftest import Hearth
 
 NAME, BUCKET = "echo", "models"
@@ -86,12 +93,19 @@ def _keys(text: str) -> dict[str, str]:
     return dict(re.findall(r"(aws_\w+) = (\S+)", text))
 
 
-def _account(hearth: Hearth, name: str) -> Account:
-    made = hearth.cli("accounts", "create", name)
-    assert made.returncode == 0, made.stderr
-    number = re.findall(r"\d{12}", made.stdout)[0]
-    key = hearth.cli("keys", "create", "--account", number).stdout.strip()
-    return Account(hearth, number, _keys(made.stdout), key)
+def _account(hearth: Hearth, store: Store, name: str) -> Account:
+    """As `hearth accounts create` and `hearth keys create` make them, which act on the state folder too."""
+    settings = Settings(state_dir=hearth.state_dir)
+    if name == "own":
+        number, keys = settings.account, _keys((hearth.state_dir / "root-credentials").read_text())
+    else:
+        accounts = Accounts(store, settings.account)
+        number = accounts.unused()
+        key = new_access_key(number, SecretBox(Vault(store.engine, settings.master_keys)))
+        accounts.create(number, name, key=key)
+        keys = {"aws_access_key_id": key.id, "aws_secret_access_key": key.secret}
+    with Directory(store.of(number)).change() as unit:
+        return Account(hearth, number, keys, add_api_key(unit, number, None)[1])
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +117,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearth]:
     running = Hearth(folder, free_port("127.0.0.1"), config)
     running.start()
     try:
-        running.wait("an answer", lambda: running.http.get("/ping").status_code == 200, 120.0)
+        running.wait("an answer", lambda: running.http.get("/ping").status_code == 200)
         running.wait("a token", lambda: (running.state_dir / "token").exists())
         token = (running.state_dir / "token").read_text().strip()
         running.http.headers["authorization"] = f"Bearer {token}"
@@ -115,9 +129,11 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearth]:
 @pytest.fixture(scope="module")
 def accounts(asking: Hearth) -> Iterator[tuple[Account, Account, Account, Account]]:
     """The own one and two others, each with an endpoint of the same name, and one without."""
-    root = (asking.state_dir / "root-credentials").read_text()
-    own = Account(asking, "123456789012", _keys(root), asking.cli("keys", "create").stdout.strip())
-    made = own, _account(asking, "first"), _account(asking, "second"), _account(asking, "idle")
+    settings = Settings(state_dir=asking.state_dir)
+    store = Store(connect(settings.database), settings.account, settings.region)
+    own, first, second, idle = (_account(asking, store, name) for name in ("own", "first", "second", "idle"))
+    store.engine.dispose()
+    made = own, first, second, idle
     for number, account in enumerate(made[:3]):
         account.deploy(f"answer {number}")
     yield made

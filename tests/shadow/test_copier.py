@@ -109,7 +109,7 @@ async def settled(made: Copier, sampled: int) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - what is waited for happens on other threads
             await asyncio.sleep(0.005)
 
@@ -337,3 +337,27 @@ async def test_no_more_copies_are_under_way_than_production_had_in_flight() -> N
             await until(lambda at_most=under_way: asked == at_most)  # type: ignore[misc]
         assert made.held == 5
         free.set()
+
+
+async def test_the_time_of_the_shadow_s_model_is_its_own_word() -> None:
+    async def slow_way(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nx-hearth-model-seconds: 1000\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with listening(slow_way) as address, copier(target(address)) as made:
+        with production(made) as served:
+            await ask(served, 1)
+            await settled(made, 1)
+    report = Tally.from_wire(made.message()["tallies"]["subject"]).report()
+    assert report["latency"]["shadow_ms"]["p50"] == pytest.approx(1_000_000, rel=0.02)
+
+
+async def test_only_copies_are_told_how_long_the_model_took() -> None:
+    with shadow() as other:
+        answer = await send(other, RUNTIME, json={"inputs": "one"})
+        assert "x-hearth-model-seconds" not in answer.headers
+        sealed = Seal(TOKEN, "m").header("Shadow", "r-1", RUNTIME, answer.request.content)
+        copied = {**JSON, "x-request-id": "r-1", "x-hearth-shadow": sealed}
+        answer = await send(other, RUNTIME, content=answer.request.content, headers=copied)
+        assert float(answer.headers["x-hearth-model-seconds"]) > 0

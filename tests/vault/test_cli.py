@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from server.cli.main import app
+from server.cli.main import app, console
 from server.cli.up import CannotStart, check
 from server.settings import Settings
 from server.store.store import connect
@@ -37,7 +37,8 @@ def sealed(chosen: Settings) -> str:
 def hearth(*words: str, state: Path) -> tuple[int, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.cli.main.console", Console(width=200))
-        done = CliRunner().invoke(app, [*words, "--state", str(state)], env={"COLUMNS": "200"})
+        console.width = 200  # what it was when somebody first imported it
+        done = CliRunner().invoke(app, [*words, "--state", str(state)])
     assert done.exception is None or isinstance(done.exception, SystemExit)
     return done.exit_code, done.output
 

@@ -22,10 +22,13 @@ MODELS = {
     name: ServiceModel(LOADER.load_service_model(name, "service-2"), name)
     for name in (
         "sagemaker", "sagemaker-runtime", "sagemaker-metrics", "sagemaker-featurestore-runtime", "iam", "sts", "kms",
-        "logs", "cloudwatch", "cloudtrail",
+        "logs", "cloudwatch", "cloudtrail", "service-quotas",
     )
 }  # fmt: skip
-SIGNED_AS = {"cloudwatch": "monitoring"} | {name: "sagemaker" for name in MODELS if name.startswith("sagemaker")}
+SIGNED_AS = {
+    "cloudwatch": "monitoring", "service-quotas": "servicequotas",
+    **{name: "sagemaker" for name in MODELS if name.startswith("sagemaker")},
+}  # fmt: skip
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
 
 
@@ -170,6 +173,14 @@ def test_a_call_asks_for_its_action(
 )
 def test_cloudwatch_signs_as_monitoring(operation: str, request_: dict[str, Any], resources: tuple[str, ...]) -> None:
     assert asked("cloudwatch", operation, request_)[0] == (f"cloudwatch:{operation}", *resources)
+
+
+def test_more_of_a_quota_is_asked_of_that_quota() -> None:
+    more = {"ServiceCode": "sagemaker", "QuotaCode": "H-ENDPOINTS", "DesiredValue": 5.0}
+    assert asked("service-quotas", "RequestServiceQuotaIncrease", more)[0] == (
+        "servicequotas:RequestServiceQuotaIncrease", f"servicequotas:{HERE}:sagemaker/H-ENDPOINTS",
+    )  # fmt: skip
+    assert asked("service-quotas", "ListServices", {})[0] == ("servicequotas:ListServices", "*")
 
 
 @pytest.mark.parametrize("kind", ["Model", "Endpoint", "EndpointConfig", "TrainingJob", "ModelPackageGroup"])
