@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from server.edge.bounds import CONCURRENCY, COUNTED, bounds
 from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
-from server.edge.replies import error_lines, throttled
+from server.edge.replies import error_lines
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
 STRUCTURE = "proc.structure"
@@ -152,22 +153,6 @@ _NOTED = """\
   http-request set-var(txn.method) method,json(utf8s)
   http-request set-var(txn.path) path,bytes(0,256),json(utf8s)"""
 
-_BOUNDED = """\
-  http-request set-var(txn.most) var(txn.place),map_str_int({concurrency})
-  http-request track-sc0 var(txn.place) table {table} if {{ var(txn.most) -m found }}{uncounted}
-  http-request {throttled} if {{ sc0_conn_cur,sub(txn.most) -m int gt 0 }}"""
-"""What waits for a sleeping endpoint counts as well. It comes a second time, from the door, and is not counted then."""
-
-COUNTED = "x-hearth-counted"
-CONCURRENCY = "concurrency"
-
-
-def _bounds(config: EdgeConfig, uncounted: str = "") -> str:
-    return _BOUNDED.format(
-        concurrency=quoted(config.concurrency_map), table=CONCURRENCY, uncounted=uncounted, throttled=throttled()
-    )
-
-
 def _logged() -> str:
     return f"  log stdout len 4096 format raw local0 info\n  log-format '{_LOG}'"
 
@@ -204,7 +189,7 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
 {caller_of(config, table)}
 {PLACED}
 {backend_of(config)}
-{_bounds(config)}
+{bounds(config)}
   http-request set-header {COUNTED} 1 if {{ var(txn.most) -m found }}
   use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}
   default_backend {DOOR}
@@ -236,7 +221,7 @@ frontend internal
   http-request del-header x-hearth- -m beg
   http-request set-header x-hearth-through internal
 {backend_of(config)}
-{_bounds(config, " !{ var(txn.counted) -m found }")}
+{bounds(config, " !{ var(txn.counted) -m found }")}
   http-request wait-for-body time {_ms(config.timeouts.body)} if !{{ var(txn.backend) -m found }}
   http-request deny deny_status 503 if !{{ var(txn.backend) -m found }}
   use_backend %[var(txn.backend)]
