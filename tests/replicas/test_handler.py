@@ -347,7 +347,7 @@ def test_workers_end_with_their_replica(tmp_path: Path) -> None:
             async def main():
                 spec = VariantSpec(model={spec.model!r})
                 runtime = await runtimes.start("m", spec, artifacts(Path({str(tmp_path)!r})))
-                print(*runtime.engines.payload.pids, flush=True)
+                print("worker", *runtime.engines.payload.pids, flush=True)
                 await asyncio.sleep(60)
 
             asyncio.run(main())
@@ -359,7 +359,8 @@ def test_workers_end_with_their_replica(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     ) as replica:  # fmt: skip
         assert replica.stdout is not None
-        worker = psutil.Process(int(replica.stdout.readline()))
+        said = next(line for line in replica.stdout if line.startswith("worker "))  # after its log
+        worker = psutil.Process(int(said.split()[1]))
         replica.kill()
     gone, _ = psutil.wait_procs([worker], 60)
     assert gone

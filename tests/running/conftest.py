@@ -21,7 +21,6 @@ from botocore.config import Config
 from openai import OpenAI
 
 from server.supervisor.ray_head import free_port
-from tests.fixtures import tiny_vlm
 
 LLM, EMBEDDING, VISION = "my-llm-endpoint", "my-embedding-endpoint", "my-vision-endpoint"
 SLEEPY, PAIR, VLM = "sleepy-endpoint", "pair-endpoint", "vlm-endpoint"
@@ -122,6 +121,8 @@ def declared(vlm: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearth]:
     """Hearth with every declared endpoint in service."""
+    from tests.fixtures import tiny_vlm  # it imports Triton, which tests/kernels must be the first to do
+
     folder = tmp_path_factory.mktemp("hearth")
     vlm = folder / "vlm"
     tiny_vlm.build(vlm)

@@ -133,8 +133,9 @@ def test_an_experiment_with_a_shadow_that_is_killed(hearth: Hearth, endpoint: An
         at = load.count()
         hearth.wait("production answers on", lambda: load.count() > at + 50)
         os.kill(ours(hearth, "server.controller").pid, signal.SIGKILL)
-        others = lambda: [each for each in shadows(hearth) if each["pid"] != victim["pid"]]  # noqa: E731
-        hearth.wait("another shadow is asked", lambda: [each for each in others() if each["requests_total"] > 50])
+        hearth.wait("another shadow is asked", lambda: any(
+            each["pid"] != victim["pid"] and each["requests_total"] > 50 for each in shadows(hearth)
+        ))  # fmt: skip
         before = report(hearth)["compared"]
     assert {(status, variant) for status, variant, _ in load.answers.values()} == {(200, "Production")}
     assert all(json.loads(text) == [number * 2] for number, (_, _, text) in load.answers.items())
