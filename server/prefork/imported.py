@@ -117,7 +117,7 @@ class Imported:
         differ = sorted(
             name
             for name in {*self._read, *filter(_read_in_c, {*wanted, *self._base}), *added} - PASSING
-            if wanted.get(name) not in ((None, added[name]) if name in added else (self._base.get(name),))
+            if wanted.get(name) not in (self._base.get(name), added.get(name, self._base.get(name)))
         )
         if differ:
             return f"it has its own {', '.join(differ[:5])}"
