@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from server.edge.bounds import CONCURRENCY, COUNTED, bounds
 from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
-from server.edge.replies import error_lines
+from server.edge.replies import door_away, error_lines
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
 STRUCTURE = "proc.structure"
@@ -241,6 +241,7 @@ def _door(config: EdgeConfig) -> str:
     return f"""\
 backend {DOOR}
   retry-on conn-failure
+{door_away()}
   server {DOOR} {quoted(f"unix@{config.door_socket}")}
 
 backend {CONCURRENCY}

@@ -17,8 +17,16 @@ _ERRORS = {
 }
 
 
+_DOOR_AWAY = ("ServiceUnavailable", "service_unavailable", "Hearth is starting, or starting anew. Try again.")
+
+
 def error_lines() -> str:
     return "\n".join(_error(status, *texts) for status, texts in _ERRORS.items())
+
+
+def door_away() -> str:
+    """What is said in place of "no replica can answer" where it is the door that cannot."""
+    return _error(503, *_DOOR_AWAY)
 
 
 def throttled() -> str:

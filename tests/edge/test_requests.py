@@ -180,7 +180,7 @@ def test_the_edges_own_errors_are_understood_by_the_real_clients(edge: Edge) -> 
     ):
         client.invoke_endpoint(EndpointName="cold", Body=b"{}")
     assert refused.value.response["Error"]["Code"] == "ServiceUnavailable"
-    assert "No replica" in refused.value.response["Error"]["Message"]
+    assert "Hearth is starting" in refused.value.response["Error"]["Message"]
     headers = refused.value.response["ResponseMetadata"]["HTTPHeaders"]
     assert headers["retry-after"] == "1"
     assert headers["x-request-id"] == refused.value.response["ResponseMetadata"]["RequestId"]

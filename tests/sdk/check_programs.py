@@ -44,7 +44,9 @@ SDK_CONFIG = "SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryO
 def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address."""
     if given := os.environ.get("HEARTH_URL"):
-        yield given.rstrip("/")
+        address = given.rstrip("/")
+        _wait_until_ready(f"{address}/ping")
+        yield address
         return
     folder = tmp_path_factory.mktemp("hearth")
     (folder / "hearth.yaml").write_text("{}\n")
@@ -62,17 +64,18 @@ def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         running.wait(60)
 
 
-def _wait_until_ready(address: str, running: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(address: str, running: subprocess.Popen[bytes] | None = None, log: Path | None = None) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline and running.poll() is None:
+    while time.monotonic() < deadline and (running is None or running.poll() is None):
         try:
             with direct.open(address, timeout=5) as answer:
                 if answer.status == 200:
                     return
         except OSError:
             time.sleep(0.5)
-    pytest.fail(f"Hearth did not start:\n{log.read_text(errors='replace')[-4000:]}")
+    said = "" if log is None else log.read_text(errors="replace")[-4000:]
+    pytest.fail(f"no Hearth answers at {address}\n{said}")
 
 
 @pytest.fixture
