@@ -64,7 +64,8 @@ test: setup
 	@$(BIN)/python -m pytest -m "running and not long"
 
 test-long: setup
-	@$(BIN)/python -m pytest -m long
+	@$(BIN)/python -m pytest -m long --ignore tests/cluster
+	@unshare --map-root-user --net $(BIN)/python -m pytest -m long tests/cluster
 
 # Each worker has its own core, and a file's tests one worker, so what a file sets up is set up once; the tests of the
 # running server, which use all cores, come after them.

@@ -1,10 +1,11 @@
-"""The manifests of docs/deploy say what the code and the image understand."""
+"""The manifests of docs/deploy say what the code and the image understand, and name one another."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -15,13 +16,17 @@ ROOT = Path(__file__).parents[1]
 MANIFESTS: dict[str, dict[str, Any]] = {
     each["kind"]: each for each in yaml.safe_load_all((ROOT / "docs/deploy/kuberay.yaml").read_text())
 }
+STORAGE = list(yaml.safe_load_all((ROOT / "docs/deploy/storage.yaml").read_text()))
 CLUSTER = MANIFESTS["RayCluster"]["spec"]
 HEAD = CLUSTER["headGroupSpec"]["template"]["spec"]["containers"][0]
 WORKER = CLUSTER["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
+DATABASE = "postgresql+psycopg://hearth:p@hearth-database:5432/hearth"
+OBJECTS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+"""Variables that are botocore's."""
 
 
 def environ() -> dict[str, str]:
-    found = {"status.podIP": "10.0.0.5", "database_url": "postgresql+psycopg://h:p@db/hearth"}
+    found = {"status.podIP": "10.0.0.5", "database_url": DATABASE, "objects_access_key": "k", "objects_secret_key": "s"}
     values = {}
     for each in HEAD["env"]:
         source = each.get("valueFrom", {})
@@ -39,7 +44,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def test_every_variable_is_a_setting_and_together_they_are_safe(settings: Settings) -> None:
     known = {f"HEARTH_{name.upper()}" for name in Settings.model_fields}
-    assert set(environ()) <= known
+    assert set(environ()) - OBJECTS <= known
+    assert {each["name"] for each in WORKER["env"]} == OBJECTS
     assert settings.authenticates
     assert settings.secure
     assert settings.nodes_secure
@@ -53,7 +59,7 @@ def test_ports_and_folders_are_those_of_the_settings(settings: Settings) -> None
     assert settings.ray_address == f"127.0.0.1:{ports['gcs-server']}"
     for container in (HEAD, WORKER):
         mounted = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "shared"]
-        assert all(path.is_relative_to(mounted[0]) for path in (settings.objects, settings.master_keys))
+        assert settings.master_keys.is_relative_to(mounted[0])
 
 
 def test_a_pod_has_longer_to_end_than_a_replica_has_to_drain(settings: Settings) -> None:
@@ -71,6 +77,18 @@ def test_ray_is_the_one_that_is_installed_and_the_image_the_one_that_is_built() 
 
 def test_secrets_are_asked_for_where_they_are() -> None:
     keys = MANIFESTS["Secret"]["stringData"]
-    assert set(keys) == {"auth_token", "database_url"}
+    assert set(keys) == {"auth_token", "database_url", "objects_access_key", "objects_secret_key"}
     assert not any(keys.values())
     assert CLUSTER["authOptions"] == {"mode": "token", "secretName": MANIFESTS["Secret"]["metadata"]["name"]}
+
+
+def test_database_and_objects_are_where_the_settings_look_for_them(settings: Settings) -> None:
+    ports = {each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in STORAGE if each["kind"] == "Service"}
+    for address in (settings.database_url, settings.objects_url):
+        where = urlsplit(str(address))
+        assert ports.pop(where.hostname) == where.port
+    assert not ports
+    policy = next(each["spec"] for each in STORAGE if each["kind"] == "NetworkPolicy")
+    labels = [each["spec"]["template"]["metadata"]["labels"]["app"] for each in STORAGE if each["kind"] == "StatefulSet"]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == labels
+    assert policy["ingress"][0]["from"][0] == MANIFESTS["NetworkPolicy"]["spec"]["ingress"][0]["from"][0]

@@ -97,7 +97,9 @@ class EdgeClient:
     def _change(self, now: runtime.Running, files: Files) -> bool:
         path = self._config.runtime_socket
         try:
+            silent = runtime.unreachable(path)
             runtime.send(path, runtime.commands(now.servers, files.servers))
+            runtime.send(path, runtime.cuts(now.servers, files.servers, silent))
         except OSError:
             return False
         after = runtime.running(path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,8 @@ from server.edge.render import DOOR, STRUCTURE, Occupant, ServerName
 from server.edge.routes import Address, Slots
 
 COMMANDS_AT_ONCE = 100
+SILENT = "L4TOUT"
+"""HAProxy's name for a check whose connection nobody answered in time."""
 FORCED_MAINTENANCE = 1
 """Bit of HAProxy's administrative state that `set server ... state` changes."""
 
@@ -108,6 +111,26 @@ def send(path: Path, lines: Sequence[str]) -> None:
     rest = iter(lines)
     while batch := list(islice(rest, COMMANDS_AT_ONCE)):
         ask(path, "; ".join(batch))
+
+
+def unreachable(path: Path) -> set[Address]:
+    """Replicas whose machine is silent: it does not even refuse the connection of a check. Raises OSError."""
+    rows = csv.DictReader(ask(path, "show stat -1 4 -1").removeprefix("# ").splitlines())
+    silent = (row["addr"] for row in rows if row["check_status"] == SILENT)
+    found = (address.rpartition(":") for address in silent)
+    return {(host.strip("[]"), int(port)) for host, _, port in found}
+
+
+def cuts(
+    now: Mapping[ServerName, Occupant], wanted: Mapping[ServerName, Occupant], silent: Collection[Address]
+) -> list[str]:
+    """What ends the sessions with replicas that go and are `silent`, as nothing would ever tell their clients; one that
+    goes and can be reached finishes what it has. Both states have the same servers."""
+    return [
+        f"shutdown sessions server {backend}/{name}"
+        for (backend, name), occupant in now.items()
+        if occupant.address in silent and occupant.address != wanted[backend, name].address
+    ]
 
 
 def replaced(master: Path) -> bool:

@@ -1,4 +1,8 @@
-"""Two Ray nodes, each at an address of its own on this machine, and a Hearth that joins them."""
+"""Two Ray nodes, each in a network namespace of its own, with a cable between them, and a Hearth that joins them.
+
+The head, Hearth and the tests are in the namespace that pytest is started in (`make test-long` gives it one that is
+nobody else's); the worker is in a second one.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,68 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
+from server.deathsig import die_with_parent
 from server.settings import Settings
 from server.supervisor.ray_head import RayHead, free_port
 from tests.running.conftest import ROOT, START_TIMEOUT_S, VISION, Hearth
 
-HEAD, WORKER = "127.0.0.3", "127.0.0.4"
+HEAD, WORKER = "10.77.0.1", "10.77.0.2"
 CPUS = 2
 """Of each node."""
 REPLICAS = 3
 """One more than a node has room for."""
 
 
+class Cable:
+    """Two ends in two namespaces. Raises OSError where this process may not make them."""
+
+    def __init__(self) -> None:
+        self._other = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], preexec_fn=die_with_parent)
+        self.inside = ["nsenter", f"--net=/proc/{self._other.pid}/ns/net"]
+        """What runs a command in the second namespace."""
+        own = Path("/proc/self/ns/net").readlink()
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{self._other.pid}/ns/net").readlink() == own:  # unshare has not come to it yet
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        _ip("link", "set", "lo", "up")
+        _ip("link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(self._other.pid))
+        _ip("address", "add", f"{HEAD}/24", "dev", "near")
+        _ip("link", "set", "near", "up")
+        _ip("link", "set", "lo", "up", inside=self.inside)
+        _ip("address", "add", f"{WORKER}/24", "dev", "far", inside=self.inside)
+        _ip("link", "set", "far", "up", inside=self.inside)
+
+    def pull(self) -> None:
+        """What is under way is lost, and nobody is told."""
+        _ip("link", "set", "far", "down", inside=self.inside)
+
+    def plug(self) -> None:
+        _ip("link", "set", "far", "up", inside=self.inside)
+
+    def remove(self) -> None:
+        self._other.kill()
+        self._other.wait()
+
+
+def _ip(*arguments: str, inside: Sequence[str] = ()) -> None:
+    subprocess.run([*inside, "ip", *arguments], check=True, capture_output=True, timeout=10)
+
+
 class Nodes:
     """`ray start` as an operator runs it on each machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cable: Cable) -> None:
         self.folder = folder
+        self.cable = cable
         self.port = free_port(HEAD)
         self.environ = {**RayHead(Settings(state_dir=folder)).environ(), "HEARTH_TEST_NODES": str(folder)}
 
@@ -43,10 +86,11 @@ class Nodes:
         self._start(HEAD, "--head", f"--port={self.port}", f"--temp-dir={self.folder}", "--include-dashboard=false")
 
     def start_worker(self) -> None:
-        self._start(WORKER, f"--address={self.address}")
+        self._start(WORKER, f"--address={self.address}", inside=self.cable.inside)
 
-    def _start(self, host: str, *arguments: str) -> None:
+    def _start(self, host: str, *arguments: str, inside: Sequence[str] = ()) -> None:
         command = [
+            *inside,
             sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-ip-address={host}", f"--num-cpus={CPUS}",
             f"--object-store-memory={128 * 1024**2}", "--disable-usage-stats", *arguments,
         ]  # fmt: skip
@@ -76,9 +120,18 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
+def cable() -> Iterator[Cable]:
+    if os.geteuid() != 0 or any(each.isup for name, each in psutil.net_if_stats().items() if name != "lo"):
+        pytest.skip("needs a network namespace of its own: make test-long, or unshare --map-root-user --net pytest ...")
+    made = Cable()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def nodes(cable: Cable) -> Iterator[Nodes]:
     folder = Path(tempfile.mkdtemp(prefix="hn-", dir="/tmp"))  # Ray's sockets want a short path
-    made = Nodes(folder)
+    made = Nodes(folder, cable)
     try:
         made.start_head()
         made.start_worker()

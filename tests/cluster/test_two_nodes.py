@@ -1,4 +1,6 @@
-"""A Hearth on two nodes: replicas on both, TLS between them, a node that is lost and one that comes."""
+"""A Hearth on two nodes: replicas on both, TLS between them, a node that is lost, one that comes, and one that nobody
+can reach.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +59,22 @@ def test_a_lost_node_costs_what_it_was_answering_and_another_takes_its_place(joi
         joined.wait("the load runs on", lambda: load.statuses[200] > later[200] + 20)
     assert WORKER in hosts(joined)
     assert {s: n for s, n in load.statuses.items() if s != 200} == {s: n for s, n in later.items() if s != 200}
+
+
+def test_a_node_that_nobody_can_reach_is_as_good_as_lost_until_it_is_back(joined: Hearth, nodes: Nodes) -> None:
+    clients = 4
+    with Load(joined, VISION, clients) as load:
+        joined.wait("the load runs", lambda: load.statuses[200] > 20)
+        nodes.cable.pull()
+        joined.wait("it is off the routes", lambda: set(hosts(joined)) == {HEAD}, 30)
+        before = load.statuses[200]
+        joined.wait("every client is answered again", lambda: load.statuses[200] > before + 20 * clients, 60)
+        # Nobody is told that what was under way is lost: each client waits until the edge gives the node up.
+        failed = {status: count for status, count in load.statuses.items() if status != 200}
+        assert sum(failed.values()) <= 2 * clients, failed
+        joined.wait("the other node is full", lambda: len(hosts(joined)) == CPUS, 240)
+        nodes.cable.plug()
+        nodes.start_worker()  # Ray ends the raylet that it had given up
+        joined.wait("every replica is there again", lambda: len(hosts(joined)) == REPLICAS, 240)
+        assert {s: n for s, n in load.statuses.items() if s != 200} == failed
+    assert WORKER in hosts(joined)

@@ -22,7 +22,7 @@ from server.edge import process as edge_process
 from server.edge import runtime
 from server.edge.process import ConfigRefused, EdgeClient, PortTaken, StartFailed, start
 from server.edge.routes import Backend, RouteTable, Server
-from tests.edge.conftest import Client, Edge, eventually, variant
+from tests.edge.conftest import PATIENCE_S, Client, Edge, eventually, variant
 
 VICTIM = """
 import sys
@@ -135,6 +135,63 @@ def test_a_request_in_flight_outlives_reload_and_stop(edge: Edge) -> None:
     edge_process.stop(edge.process, 5)
     thread.join()
     assert answers == ["r"]
+
+
+class Silenced:
+    """A replica that answers checks and keeps every other request, until its machine is gone: connections that are
+    there stay open, new ones are neither taken nor refused."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+        self.server = Server("silent", "127.0.0.1", self._listener.getsockname()[1])
+        self.asked = threading.Event()
+        self._gone = threading.Event()
+        self._held: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        self._listener.settimeout(0.05)
+        while not self._gone.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection, _ = self._listener.accept()
+                if b"/ping" in connection.recv(4096):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    connection.close()
+                else:
+                    self._held.append(connection)
+                    self.asked.set()
+
+    def vanish(self) -> None:
+        """The kernel drops what its full queue has no room for, as a network does that leads nowhere."""
+        self._gone.set()
+        self._thread.join()
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._held.append(socket.create_connection(("127.0.0.1", self.server.port), timeout=0.2))
+
+    def close(self) -> None:
+        for each in (*self._held, self._listener):
+            each.close()
+
+
+def test_what_a_silent_machine_was_answering_another_answers_once_it_is_off_the_routes(edge: Edge) -> None:
+    silenced, other = Silenced(), edge.replica("other")
+    with contextlib.closing(silenced):
+        edge.apply(Backend("a", "AllTraffic", 1, (silenced.server,), 64))
+        client = edge.connection()
+        seen: list[str] = []
+        asking = threading.Thread(
+            target=lambda: seen.append(client.post("/endpoints/a/invocations", b"{}")["me"]), daemon=True
+        )
+        asking.start()
+        assert silenced.asked.wait(PATIENCE_S)
+        silenced.vanish()
+        eventually(lambda: silenced.server.address in runtime.unreachable(edge.config.runtime_socket))
+        assert not seen
+        assert edge.apply(variant("a", other)) == "runtime"
+        asking.join(PATIENCE_S / 2)
+        assert seen == ["other"]
 
 
 def test_a_killed_replica_costs_nothing_while_another_lives(edge: Edge) -> None:
