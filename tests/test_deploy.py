@@ -83,12 +83,16 @@ def test_secrets_are_asked_for_where_they_are() -> None:
 
 
 def test_database_and_objects_are_where_the_settings_look_for_them(settings: Settings) -> None:
-    ports = {each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in STORAGE if each["kind"] == "Service"}
+    services, policies, sets = (
+        {each["metadata"]["name"]: each["spec"] for each in STORAGE if each["kind"] == kind}
+        for kind in ("Service", "NetworkPolicy", "StatefulSet")
+    )
+    ports = {name: each["ports"][0]["port"] for name, each in services.items()}
     for address in (settings.database_url, settings.objects_url):
         where = urlsplit(str(address))
         assert ports.pop(where.hostname) == where.port
     assert not ports
-    policy = next(each["spec"] for each in STORAGE if each["kind"] == "NetworkPolicy")
-    labels = [each["spec"]["template"]["metadata"]["labels"]["app"] for each in STORAGE if each["kind"] == "StatefulSet"]
-    assert policy["podSelector"]["matchExpressions"][0]["values"] == labels
+    policy = policies["hearth-storage"]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == list(sets)
+    assert all(each["template"]["metadata"]["labels"] == {"app": name} for name, each in sets.items())
     assert policy["ingress"][0]["from"][0] == MANIFESTS["NetworkPolicy"]["spec"]["ingress"][0]["from"][0]
