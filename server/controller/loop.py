@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from server.beat import Beat
 from server.control.instances import Machine
 from server.controller.alarms import Alarms, rung
 from server.controller.captures import Captures
@@ -128,8 +129,8 @@ class Controller:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.registry.changed.wait(), TICK_S)
             self.registry.changed.clear()
-            for beat in self.registry.drop_lost():
-                log.warning("replica lost", endpoint=beat.endpoint, variant=beat.variant, replica=beat.replica_id)
+            for beat in self.registry.drop_silent():
+                _tell_gone(beat)
             if self.registry.settled:
                 with self._trying_again():
                     await self._publish()
@@ -264,6 +265,15 @@ class Controller:
 
     async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)
+
+
+def _tell_gone(beat: Beat) -> None:
+    """A replica that was ending has ended; any other was lost."""
+    named = {"endpoint": beat.endpoint, "variant": beat.variant, "replica": beat.replica_id}
+    if beat.phase in ("draining", "failed"):
+        log.info("replica gone", phase=beat.phase, **named)
+    else:
+        log.warning("replica lost", phase=beat.phase, **named)
 
 
 def _tried_again(before: Tried | None, generation: int) -> Tried:

@@ -49,15 +49,15 @@ class Registry:
         if before is None or _address(before[0]) != _address(beat):
             self.changed.set()
 
-    def drop_lost(self) -> list[Beat]:
+    def drop_silent(self) -> list[Beat]:
         """Forgets replicas whose lease ran out and gives their last beats."""
         oldest = self._clock() - LEASE_S
-        lost = [beat for beat, heard in self._beats.values() if heard < oldest]
-        for beat in lost:
+        silent = [beat for beat, heard in self._beats.values() if heard < oldest]
+        for beat in silent:
             del self._beats[beat.replica_id]
-        if lost:
+        if silent:
             self.changed.set()
-        return lost
+        return silent
 
     def beats(self) -> list[Beat]:
         return [beat for beat, _ in self._beats.values()]

@@ -70,7 +70,7 @@ def test_a_silent_replica_is_dropped_after_its_lease() -> None:
     clock.now += LEASE_S - 1
     registry.hear(beat("a", OLD))
     clock.now += 2
-    assert [lost.replica_id for lost in registry.drop_lost()] == ["b"]
+    assert [lost.replica_id for lost in registry.drop_silent()] == ["b"]
     assert routed(registry, resource(OLD)) == ["a"]
 
 
