@@ -82,6 +82,13 @@ class Site:
                     found[process.pid] = title.removeprefix("ray::ServeReplica:").split()[0]
         return found
 
+    def fork_for(self, starter: int) -> int | None:
+        """The process that was forked for `starter`, which stands in for it among its parent's children."""
+        log = self.settings.log_dir / "prefork.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        forks = (json.loads(line) for line in reversed(lines) if f'"starter": {starter},' in line)
+        return next((int(each["child"]) for each in forks), None)
+
     def apps(self) -> list[str]:
         """Names of Hearth's applications that Ray Serve holds. Raises Unasked."""
         environ = {**RayHead(self.settings).environ(), "PYTHONPATH": str(Path(__file__).parents[2])}

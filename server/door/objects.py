@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from server.door.keeper import Doorkeeper
@@ -9,9 +10,9 @@ from server.errors import Forbidden, Unauthenticated
 from server.identity.caller import Caller as Known
 from server.identity.object_gate import StrictGate
 from server.identity.policy import context as conditions
-from server.identity.policy.actions import Ask
 from server.identity.policy.objects import asks
 from server.objects.errors import ObjectError
+from server.objects.key_use import Uses
 from server.objects.request import Request
 from server.objects.signature import Caller, Keys
 
@@ -38,7 +39,7 @@ class ObjectGate:
         try:
             known = self._authority.caller(caller.access_key)
             for ask in asks(operation, request.bucket, request.key, request.query, request.headers, keys=keys):
-                facts = partial(_facts, known, request, ask)
+                facts = partial(_facts, known, request, ask.context)
                 for resource in ask.resources:
                     self._keeper.judge.check(known, known.account, ask.action, resource, facts)
         except Forbidden as error:
@@ -46,8 +47,21 @@ class ObjectGate:
         except Unauthenticated:
             raise ObjectError("InvalidAccessKeyId") from None
 
+    def uses(self, caller: Caller, request: Request) -> Uses:
+        """Both the caller's policies and the key's own decide."""
 
-def _facts(caller: Known, request: Request, ask: Ask) -> dict[str, tuple[str, ...]]:
+        def ask(action: str, key: str) -> None:
+            try:
+                known = self._authority.caller(caller.access_key)
+            except Unauthenticated as error:
+                raise Forbidden(error.message) from None
+            through = {"kms:viaservice": (f"s3.{key.split(':')[3]}.amazonaws.com",)}
+            self._keeper.judge.check(known, known.account, action, key, partial(_facts, known, request, through))
+
+        return ask
+
+
+def _facts(caller: Known, request: Request, context: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     headers = request.headers
     return {
         **conditions.of_principal(caller, tags=caller.tags),
@@ -55,5 +69,5 @@ def _facts(caller: Known, request: Request, ask: Ask) -> dict[str, tuple[str, ..
             source_ip=headers.get("x-forwarded-for", ""), secure=headers.get("x-forwarded-proto") == "https", region="",
             user_agent=headers.get("user-agent", ""), referer=headers.get("referer", ""),
         ),
-        **ask.context,
+        **context,
     }  # fmt: skip

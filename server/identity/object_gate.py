@@ -11,6 +11,7 @@ from server.identity.refusals import Family, Reason, SignatureRefused
 from server.identity.signed import Signed
 from server.identity.sigv4 import SigningKeys, Verifier
 from server.objects.errors import ObjectError
+from server.objects.key_use import Uses
 from server.objects.request import Request
 from server.objects.seal import Seal
 from server.objects.signature import Caller, Keys
@@ -49,6 +50,9 @@ class StrictGate:
 
     def permit(self, caller: Caller, request: Request, operation: str, keys: Keys) -> None:
         """Whoever is known may do everything; the gate around this one asks IAM."""
+
+    def uses(self, caller: Caller, request: Request) -> Uses | None:
+        return None
 
 
 def _payload(signed: Signed) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import structlog
@@ -16,6 +17,7 @@ from server.objects import operations
 from server.objects.body import Body, Promise, promise
 from server.objects.errors import ObjectError, error_document
 from server.objects.inflow import IDLE_S, ClientGone, Inflow
+from server.objects.key_use import on_behalf
 from server.objects.observing import Observe, Seen, unseen
 from server.objects.opening import Tenants, open_storage
 from server.objects.reading import (
@@ -124,6 +126,10 @@ class ObjectsApp:
     async def _serve(self, seen: Seen, inflow: Inflow, answer: _Answer) -> None:
         request = seen.request = read_request(seen.scope, (*self.hosts, "localhost"))
         caller = seen.caller = self._gate.admit(request)
+        with on_behalf(self._gate.uses(caller, request)):
+            await self._operate(seen, request, caller, inflow, answer)
+
+    async def _operate(self, seen: Seen, request: Request, caller: Caller, inflow: Inflow, answer: _Answer) -> None:
         operation = operations.find(request.method, request.bucket, request.key, request.query, request.headers)
         seen.operation = operation
         seen.params = params = read_parameters(operation, request)
@@ -184,7 +190,8 @@ class ObjectsApp:
         return read_document(operation, b"".join(Body(blocks, promised, caller.seal)))
 
     async def _run(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        # A thread of the pool knows the caller (`key_use`) by the context that is handed to it.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
 
 def _keys(params: Params) -> list[tuple[str, bool]]:

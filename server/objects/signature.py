@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from server.objects.errors import ObjectError
+from server.objects.key_use import Uses
 from server.objects.request import Request
 from server.objects.seal import Seal
 
@@ -49,6 +50,10 @@ class Gate(Protocol):
         """Asked before `operation`, which S3's model calls so, runs. Raises ObjectError."""
         ...
 
+    def uses(self, caller: Caller, request: Request) -> Uses | None:
+        """What is asked, on any thread, before a KMS key is used for the caller; None: every key may be."""
+        ...
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -76,6 +81,9 @@ class LooseGate:
 
     def permit(self, caller: Caller, request: Request, operation: str, keys: Keys) -> None:
         """Everyone may do everything."""
+
+    def uses(self, caller: Caller, request: Request) -> Uses | None:
+        return None
 
     def _presigned(self, request: Request) -> Caller:
         query = request.query

@@ -11,6 +11,7 @@ import json
 import os
 import selectors
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -87,7 +88,7 @@ class Mother:
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, connection)
         self._selector.register(pidfd, selectors.EVENT_READ)
-        log.info("forked", child=pid, command=shown)
+        log.info("forked", child=pid, starter=_peer(connection), command=shown)
         with contextlib.suppress(OSError):  # a starter that has gone took the fork with it
             socket.send_fds(connection, [json.dumps({"pid": pid}).encode() + b"\n"], [pidfd])
         return False
@@ -108,6 +109,12 @@ class Mother:
         with contextlib.suppress(OSError):
             connection.sendall(json.dumps({"status": status}).encode() + b"\n")
         connection.close()
+
+
+def _peer(connection: socket.socket) -> int:
+    """Number of the process at the other end."""
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(pid)
 
 
 def load(imported: Imported, stage: Stage) -> None:

@@ -438,3 +438,40 @@ def test_nobody_shuts_a_key_s_policy_in_by_mistake(door: Asking) -> None:
     assert refused(kms.create_key, Policy=shut)[0] == "MalformedPolicyDocumentException"
     kms.put_key_policy(KeyId=key, Policy=shut, BypassPolicyLockoutSafetyCheck=True)
     assert refused(kms.describe_key, KeyId=key)[0] == "AccessDeniedException"
+
+
+def test_an_object_s_key_has_its_say_beside_s3_s_permission(door: Asking) -> None:
+    kms, s3 = door.client("kms"), door.client("s3")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    s3.create_bucket(Bucket="under-a-key")
+    theirs, own = ({"Bucket": "under-a-key", "Key": name} for name in ("theirs", "own"))
+    sealed = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+    s3.put_object(**theirs, **sealed, Body=b"1")
+    objects = door.client("s3", door.user("objects-only", allow("s3:*")))
+    code, status, message = refused(objects.get_object, **theirs)
+    assert (code, status) == ("AccessDenied", 403)
+    assert f"not authorized to perform: kms:Decrypt on resource: {key}" in message
+    assert "kms:GenerateDataKey" in refused(objects.put_object, **own, **sealed, Body=b"2")[2]
+    assert refused(objects.copy_object, **own, CopySource=theirs)[0] == "AccessDenied"
+    assert refused(s3.head_object, **own)[1] == 404
+
+    reads = door.client("s3", door.user("objects-read", allow("s3:*"), allow("kms:Decrypt", resource=key)))
+    assert reads.get_object(**theirs)["Body"].read() == b"1"
+    assert refused(reads.put_object, **own, **sealed, Body=b"2")[0] == "AccessDenied"
+    through = {"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}
+    both = allow("kms:Decrypt", "kms:GenerateDataKey", resource=key, Condition=through)
+    writes = door.client("s3", door.user("objects-through", allow("s3:*"), both))
+    writes.put_object(**own, **sealed, Body=b"2")
+    assert writes.get_object(**own)["Body"].read() == b"2"
+    named = f"arn:aws:iam::{ACCOUNT}:user/objects-through"
+    kms.put_key_policy(
+        KeyId=key, Policy=of_key(grants(ROOT_ARN, "kms:*"), grants(named, "kms:Decrypt", effect="Deny"))
+    )
+    assert refused(writes.get_object, **own)[0] == "AccessDenied"
+
+
+def test_s3_s_own_key_is_for_whoever_may_use_s3(door: Asking) -> None:
+    door.client("s3").create_bucket(Bucket="under-s3-s-key")
+    objects = door.client("s3", door.user("objects-managed", allow("s3:*")))
+    objects.put_object(Bucket="under-s3-s-key", Key="managed", Body=b"3", ServerSideEncryption="aws:kms")
+    assert objects.get_object(Bucket="under-s3-s-key", Key="managed")["Body"].read() == b"3"

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.errors import Forbidden, Refusal, VaultLocked
+from server.objects import key_use
 from server.objects.errors import ObjectError
 from server.objects.local.records import Bucket, Details
 from server.objects.operations import not_built
 from server.objects.reading import Params
+from server.store.store import Resource
 from server.vault.envelope import KEY_BYTES, seal, unseal
 from server.vault.keys import MANAGED, Keys
 from server.vault.system_key import SystemKey
@@ -138,6 +140,7 @@ class Keeper:
         with _told():
             if rule.algorithm == KMS:
                 blob, found = self._keys(bucket.region).encrypt(rule.key or f"{MANAGED}s3", data_key, context)
+                _check_use("kms:GenerateDataKey", found)
                 kept.update(key=found.arn, context=dict(rule.context), bucket_key=rule.bucket_key)
             else:
                 blob = self._opened.encrypt(data_key, context)
@@ -155,7 +158,9 @@ class Keeper:
         with _told():
             if kept["algorithm"] == KMS:
                 region = kept["key"].split(":")[3]
-                return self._keys(region).decrypt(blob, context, kept["key"])[0]
+                data_key, found, _ = self._keys(region).decrypt(blob, context, kept["key"])
+                _check_use("kms:Decrypt", found)
+                return data_key
             return self._opened.decrypt(blob, context)
 
     @property
@@ -168,6 +173,12 @@ class Keeper:
         if self._vault is None:
             raise VaultLocked("This object store was opened without keys, so it can neither encrypt nor decrypt.")
         return Keys(self._vault, self._vault.store(self._account, region))
+
+
+def _check_use(action: str, key: Resource) -> None:
+    """Raises Forbidden. S3's own key is for everyone who may use S3."""
+    if key.document.get("KeyManager") != "AWS":
+        key_use.check(action, key.arn)
 
 
 def _bound(context: Mapping[str, str], bucket: str, key: str) -> dict[str, str]:
