@@ -82,8 +82,17 @@ class Site:
                     found[process.pid] = title.removeprefix("ray::ServeReplica:").split()[0]
         return found
 
-    def fork_for(self, starter: int) -> int | None:
-        """The process that was forked for `starter`, which stands in for it among its parent's children."""
+    def engine(self, replica: int) -> psutil.Process:
+        """The process that computes for a replica: below it, or forked for one that is. Raises KeyError where there
+        is none."""
+        below = psutil.Process(replica).children(recursive=True)
+        below += [psutil.Process(pid) for each in below if (pid := self._fork_for(each.pid)) is not None]
+        if not below:
+            raise KeyError(f"nothing computes for process {replica}")
+        return max(below, key=lambda each: each.memory_info().rss)
+
+    def _fork_for(self, starter: int) -> int | None:
+        """What was forked for `starter`, which stands in for it among its parent's children."""
         log = self.settings.log_dir / "prefork.log"
         lines = log.read_text().splitlines() if log.exists() else []
         forks = (json.loads(line) for line in reversed(lines) if f'"starter": {starter},' in line)

@@ -25,7 +25,7 @@ from benchmarks.crash.site import Site
 from benchmarks.processes import Server, exit_on_sigterm
 from benchmarks.results import PAGE, circumstances, replace_section
 from benchmarks.soak import fixed
-from benchmarks.soak.census import Count, count
+from benchmarks.soak.census import Count, count, left_behind
 from benchmarks.soak.report import problems, table
 from benchmarks.soak.strikes import Strikes
 from benchmarks.soak.traffic import Traffic
@@ -33,6 +33,8 @@ from benchmarks.soak.verdict import Tally
 
 CALM_S = 15.0
 """Without traffic, before processes and files are counted."""
+LINGER_S = 90.0
+"""What may still be open at the end after that long is left behind; kept-alive connections end before."""
 RAYLET_EVERY = 4
 """Rounds of users."""
 
@@ -62,6 +64,10 @@ class Soak:
                 self._round(number, width, serving)
         fixed.await_ready(self.site)
         self.calm()
+        deadline = time.monotonic() + LINGER_S
+        while left_behind(self.counts[0], self.counts[-1]) and time.monotonic() < deadline:
+            self.counts.pop()
+            self.calm()
 
     def calm(self) -> None:
         time.sleep(CALM_S)

@@ -57,14 +57,9 @@ class Strikes:
             self._take("replica", endpoint, victim, victim)
 
     def _engine(self, endpoint: str) -> None:
-        """The process that computes for the replica: below it, or forked for one that is."""
-        if (replica := self._chosen(endpoint)) is None:
-            return
-        with contextlib.suppress(psutil.Error):
-            below = psutil.Process(replica).children(recursive=True)
-            below += [psutil.Process(pid) for each in below if (pid := self._site.fork_for(each.pid)) is not None]
-            if below:
-                self._take("engine", endpoint, max(below, key=lambda each: each.memory_info().rss).pid, replica)
+        if (replica := self._chosen(endpoint)) is not None:
+            with contextlib.suppress(KeyError, psutil.Error):
+                self._take("engine", endpoint, self._site.engine(replica).pid, replica)
 
     def _chosen(self, endpoint: str) -> int | None:
         with contextlib.suppress(httpx.HTTPError, ValueError):

@@ -16,7 +16,7 @@ import structlog
 
 from kernels.stopping import StopStrings
 from server.dialects.engine import Generation, Step, Token
-from server.errors import BadRequest, HearthError, ModelFailed, PromptTooLong, Throttled
+from server.errors import BadRequest, HearthError, ModelFailed, PromptTooLong, Throttled, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -157,8 +157,11 @@ def _ends_hidden(engine: Any) -> bool:
 def as_hearth_error(error: Exception) -> HearthError:
     """An exception of vLLM's as the error that a client may see."""
     from vllm.exceptions import GracefulHTTPError, VLLMClientError
+    from vllm.v1.engine.exceptions import EngineDeadError
 
     text = str(error)
+    if isinstance(error, EngineDeadError):
+        return Unavailable("The engine has ended; another one is started in its place. Try again.", retry_after=5)
     if isinstance(error, GracefulHTTPError) and error.http_status == 429:
         return Throttled(text)
     if isinstance(error, VLLMClientError | ValueError):

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from server.dialects.errors import openai_error
 from server.errors import BadRequest
 from server.replicas import cpu_engine
+from server.replicas.llm import as_hearth_error
 from server.replicas.timed import timed
 
 OURS = frozenset(
@@ -132,6 +135,7 @@ async def start(args: argparse.Namespace) -> VllmApp:
     from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
     with timed("configuration"):
         engine_args = AsyncEngineArgs.from_cli_args(args)
@@ -150,8 +154,15 @@ async def start(args: argparse.Namespace) -> VllmApp:
         app.state.args = args
         register_api_routers(args, app, tasks, engine.model_config)
         init_exception_handler(app)
+        # vLLM's own handler ends the server when the engine is dead; here Ray Serve does, once it has looked.
+        for kind in (EngineDeadError, EngineGenerateError):
+            app.exception_handler(kind)(_engine_failed)
         await init_app_state(engine, app.state, args, tasks)
     return VllmApp(engine=engine, app=_Renamed(app), routes=_routes(_paths(app)), tasks=tasks)
+
+
+async def _engine_failed(_request: Any, error: Exception) -> Response:
+    return openai_error(as_hearth_error(error))
 
 
 def generated_tokens() -> int:

@@ -6,9 +6,13 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psutil
 import pytest
+from botocore.exceptions import ClientError
+from openai import InternalServerError, OpenAI
 
 from benchmarks.crash.site import Site
 from tests.running.conftest import EMBEDDING, LLM, PAIR, START_TIMEOUT_S, VISION, VLM, Hearth
@@ -63,6 +67,35 @@ def test_a_killed_engine_process_leaves_nothing_behind(hearth: Hearth) -> None:
     os.kill(victim["pid"], signal.SIGKILL)
     _, alive = psutil.wait_procs(children, timeout=120)
     assert not alive
+    hearth.wait(
+        "another takes its place",
+        lambda: victim["replica_id"] not in [r["replica_id"] for r in hearth.replicas(LLM)] and hearth.replicas(LLM),
+        START_TIMEOUT_S,
+    )
+
+
+def test_who_a_dead_engine_was_answering_is_told_to_try_again(hearth: Hearth, openai: OpenAI, runtime: Any) -> None:
+    victim = hearth.replicas(LLM)[0]
+    body = json.dumps({"inputs": "def f(", "parameters": {"max_new_tokens": 1500, "details": True}})
+
+    def complete() -> Any:
+        return openai.with_options(max_retries=0).completions.create(
+            model=LLM, prompt="def f(", max_tokens=1500, extra_body={"ignore_eos": True}
+        )
+
+    def invoke() -> Any:
+        return runtime.invoke_endpoint(EndpointName=LLM, ContentType="application/json", Body=body)
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(complete), pool.submit(invoke)]
+        hearth.wait("both are answered", lambda: hearth.replicas(LLM)[0]["in_flight"] == 2)
+        site(hearth).engine(victim["pid"]).kill()
+        completing, invoking = (each.exception(60) for each in asking)
+    assert isinstance(completing, InternalServerError)
+    assert completing.status_code == 503
+    assert "Try again" in completing.message
+    assert isinstance(invoking, ClientError)
+    assert invoking.response["Error"]["Code"] in ("ServiceUnavailable", "ServiceUnavailableException")
     hearth.wait(
         "another takes its place",
         lambda: victim["replica_id"] not in [r["replica_id"] for r in hearth.replicas(LLM)] and hearth.replicas(LLM),
