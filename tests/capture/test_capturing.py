@@ -64,7 +64,7 @@ class Kept:
         self._storage = storage
         self._fails = fails
 
-    def call(self, operation: Any, params: Mapping[str, Any], body: Body | None) -> Mapping[str, Any]:
+    def call(self, operation: Any, params: dict[str, Any], body: Body | None) -> Mapping[str, Any]:
         self._fails()
         return self._storage.call(operation, params, body)
 
