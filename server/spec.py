@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Task = Literal[
-    "generate", "embed", "classify", "rerank", "image-classification", "object-detection", "predict", "handler"
+    "generate", "embed", "classify", "rerank", "image-classification", "object-detection", "predict", "handler",
+    "external",
 ]
 """What a model is served for; it chooses the runtime (see `server.replicas.runtimes`)."""
 

@@ -74,7 +74,7 @@ class Budgets:
         """By period, as `2026-11-24` and `2026-11`."""
         query = select(TokenUseRow.period, TokenUseRow.tokens).where(*self._of(holder))
         with self._store.session() as session:
-            return {period: tokens for period, tokens in session.execute(query)}
+            return {str(period): int(tokens) for period, tokens in session.execute(query)}
 
     def _add(self, holder: str, period: str, kept: tuple[str, ...], tokens: int) -> bool:
         """False: another made the row meanwhile."""
@@ -82,12 +82,8 @@ class Budgets:
             with self._store.session() as session:
                 if not self._added(session, holder, period, tokens):
                     session.execute(delete(TokenUseRow).where(*self._of(holder), TokenUseRow.period.not_in(kept)))
-                    session.add(
-                        TokenUseRow(
-                            account=self._store.account, endpoint=self._endpoint, principal=holder, period=period,
-                            tokens=tokens,
-                        )  # fmt: skip
-                    )
+                    named = {"account": self._store.account, "endpoint": self._endpoint, "principal": holder}
+                    session.add(TokenUseRow(**named, period=period, tokens=tokens))
         except IntegrityError:
             return False
         return True

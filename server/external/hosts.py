@@ -1,8 +1,8 @@
 """Which hosts may be called, and that a name on the list leads to no other place.
 
-An entry of `external_hosts` is HOST or HOST:PORT. What a name means is looked up by ourselves and the connection goes to
-an address that was checked: a public one, unless the entry begins with `private:` or is that very address. Redirects
-are not followed, proxies of the environment not used.
+An entry of `external_hosts` is HOST or HOST:PORT. What a name means is looked up here, and the connection goes to an
+address that was checked: a public one, unless the entry begins with `private:` or is that very address. Redirects are
+not followed, proxies of the environment not used.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class _Checked(httpcore.AsyncNetworkBackend):
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
+        self, host: str, port: int, timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
+        local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:  # fmt: skip
         try:

@@ -34,6 +34,7 @@ from server.guard.metrics import Finished, Metrics
 from server.guard.rates import OverRate, Rates
 from server.guard.shadowing import sealed
 from server.guard.turns import Turns
+from server.identity.asking import CALLER
 from server.shadow.copies import Copying
 from server.shadow.seal import Seal
 from server.spec import Limits
@@ -134,6 +135,7 @@ class Guard:
                 await turns.wait(turn, exchange)
             exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
             exchange.hand_on(body)
+            CALLER.set(exchange.caller)
             exchange.kept = kept(self._copying, self._capturing, exchange, body)
             await self._app(exchange.scope, exchange.receive, exchange.send)
         finally:

@@ -47,6 +47,8 @@ class Home:
     """Share of the calls that the audit log is to have."""
     encrypt: bool = True
     """Whether what replicas write into the object store is encrypted even where nobody asks for it."""
+    external_hosts: str = ""
+    """Hosts that replicas of external models may call, with commas between."""
     quota_storage_mb: float | None = None
     """Of an account that has no quota of its own."""
     nodes: NodeIdentity | None = None

@@ -256,7 +256,7 @@ class QuotaRequestRow(Base):
 
 
 class TokenUseRow(Base):
-    """Tokens that a caller has used of an endpoint of external models, in a day or a month (`server.external.budgets`)."""
+    """Tokens that a caller has used of an external model in a day or a month (`server.external.budgets`)."""
 
     __tablename__ = "token_use"
 
