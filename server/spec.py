@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Task = Literal[
-    "generate", "embed", "classify", "rerank", "image-classification", "object-detection", "predict", "handler"
+    "generate", "embed", "classify", "rerank", "image-classification", "object-detection", "predict", "handler",
+    "external",
 ]
 """What a model is served for; it chooses the runtime (see `server.replicas.runtimes`)."""
 
@@ -175,6 +176,23 @@ class Rollout(Frozen):
     """Seconds since 1970; tells one rollout of an endpoint from the next."""
 
 
+class Capture(Frozen):
+    """What of an endpoint's requests and answers is kept, and where."""
+
+    enabled: bool = True
+    sampling_percentage: int = Field(100, ge=0, le=100)
+    """Of the requests."""
+    destination: str = Field(pattern=r"^s3://[^/]+(/.*)?$", max_length=512)
+    """Bucket and prefix, of the endpoint's own account."""
+    kms_key: str = ""
+    """That the files are encrypted under; empty: as the bucket has it."""
+    input: bool = True
+    output: bool = True
+    csv_types: tuple[str, ...] = ()
+    """Media types whose bodies are kept as text, as CSV; all that no such list names are kept as base64."""
+    json_types: tuple[str, ...] = ()
+
+
 class EndpointSpec(Frozen):
     """An endpoint: a name and the variants that share its traffic."""
 
@@ -183,6 +201,7 @@ class EndpointSpec(Frozen):
     shadows: tuple[VariantSpec, ...] = Field((), max_length=1)
     """Variants that no client reaches: of each request of the production variant a part, their `weight` over its own,
     is copied to them."""
+    capture: Capture | None = None
     problem: str | None = None
     """Why it cannot be run as asked; the controller then starts nothing and reports Failed with these words."""
     sagemaker: dict[str, JsonValue] = Field(default_factory=dict)

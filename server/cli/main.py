@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import bench
-from server.cli import accounts, audit, callers, doctor, events_view, logs_view, shadow_view, status
+from server.cli import accounts, audit, callers, doctor, events_view, logs_view, secrets, shadow_view, status
 from server.cli import keys as master_keys
 from server.cli import quotas as quota_values
 from server.cli import up as starting
@@ -176,6 +176,7 @@ def events(
 app.command()(bench)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(audit.app, name="audit")
+app.add_typer(secrets.app, name="secrets")
 
 keys = typer.Typer(no_args_is_help=True, help="API keys, and the master keys under which everything encrypted is.")
 app.add_typer(keys, name="keys")

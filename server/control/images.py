@@ -15,6 +15,7 @@ from typing import Any
 from models.catalogue import catalogue
 from server.control import environment
 from server.errors import BadRequest
+from server.external import options as external
 from server.spec import Task
 
 SHIPPED = "hearth/"
@@ -71,7 +72,7 @@ class Served:
 def known() -> str:
     """The names of all images, for messages."""
     named = [name for image in IMAGES for name in image.repositories]
-    return ", ".join(named + [f"{SHIPPED}{model}" for model in catalogue()])
+    return ", ".join([*named, external.IMAGE, *(f"{SHIPPED}{model}" for model in catalogue())])
 
 
 def repository(image: str) -> str:
@@ -90,6 +91,9 @@ def served(container: Mapping[str, Any]) -> Served:
     name = repository(image)
     environ: Mapping[str, str] = container.get("Environment", {})
     env = {key: value for key, value in environ.items() if not environment.consumed(key)}
+    if name == external.IMAGE:
+        kept = {key: value for key, value in env.items() if not key.startswith(external.PREFIX)}
+        return Served(external.MODEL, "external", external.named(environ), kept)
     if name.startswith(SHIPPED) and (entry := catalogue().get(name.removeprefix(SHIPPED))):
         if artifact(container) is not None:
             raise BadRequest(f"Image {image!r} brings its own model; ModelDataUrl has no place in it.")
@@ -105,7 +109,7 @@ def served(container: Mapping[str, Any]) -> Served:
 def check_remote(model: str) -> None:
     """Raises BadRequest for what is, or may be, a file of this machine."""
     hub = _HUB_ID.fullmatch(model) and not Path(model).exists()
-    if not (model.startswith("s3://") or model in catalogue() or hub):
+    if not (model.startswith("s3://") or model in catalogue() or hub or model == external.MODEL):
         raise BadRequest(
             f"Model {model!r}: give an s3:// address, a Hugging Face id or one of {', '.join(catalogue())}.",
             field="model",

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import containers, images
+from server.control import capture, containers, images
 from server.control.instances import Machine, reserved
 from server.errors import BadRequest, NotFound
 from server.spec import EndpointSpec, Limits, Resources, Scaling, VariantSpec
@@ -32,8 +32,6 @@ COPIED = ("ServerlessConfig", "ManagedInstanceScaling", "RoutingConfig", "Instan
 def endpoint(store: Store, name: str, config_name: str, config: Document, machine: Machine) -> EndpointSpec:
     """The endpoint `name` as `config` says; `problem` tells what stands in its way."""
     problems = [f"{words} (`{member}`) cannot be run yet" for member, words in NOT_RUN.items() if member in config]
-    if config.get("DataCaptureConfig", {}).get("EnableCapture"):
-        problems.append("data capture (`DataCaptureConfig`) cannot be run yet")
     variants = []
     remembered: dict[str, Any] = {}
     production = len(config["ProductionVariants"])
@@ -53,6 +51,7 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
         name=name,
         variants=tuple(variants[:production]),
         shadows=tuple(variants[production:]),
+        capture=capture.spec(config.get("DataCaptureConfig")),
         problem="; ".join(problems) or None,
         sagemaker={"EndpointConfigName": config_name, "Variants": remembered},
     )

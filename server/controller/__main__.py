@@ -68,6 +68,9 @@ async def main(launch: Launch) -> None:
         sampler=settings.sampler,
         python=str(python.script(settings.run_dir)) if settings.preforks else None,
         audit_data_share=settings.audit_data_share,
+        encrypt=settings.encrypt,
+        external_hosts=settings.external_hosts,
+        quota_storage_mb=settings.quota_storage_mb,
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)
     auditor = Auditor(settings, store)

@@ -38,7 +38,8 @@ class Api:
         """A replica's beat, what it measured, which calls the audit log is to have, and what it found out about shadow
         variants. The answer says whether requests may still be routed to it, whether the measurements are kept, the
         version of the identities that it must decide by (null: nobody is asked), its share of its account's rates
-        (null: not known yet), where copies of requests go (null: nowhere), and whether it is a shadow itself."""
+        (null: not known yet), where copies of requests go (null: nowhere), whether it is a shadow itself, and what it
+        captures (null: nothing)."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
@@ -57,7 +58,8 @@ class Api:
         shadows = self.controller.shadows
         shadow, is_shadow = shadows.target(beat, self.controller.registry), shadows.has(beat)
         answer = {"routed": routed, "kept": kept, "identities": version, "rates": shares}
-        return JSONResponse({**answer, "shadow": shadow, "is_shadow": is_shadow})
+        captures = self.controller.captures.of(beat)
+        return JSONResponse({**answer, "shadow": shadow, "is_shadow": is_shadow, "capture": captures})
 
     async def snapshot(self, _request: Request) -> Response:
         """All identities, for a replica whose own are not of the version that a beat's answer names."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
+from server.capture import files
+from server.capture.records import Types
 from server.errors import HearthError
-from server.objects.body import Body, Promise
 from server.objects.errors import ObjectError
-from server.objects.fetching import Location
 from server.objects.opening import open_storage
-from server.objects.operations import MODEL
 from server.objects.storage import Storage
 from server.settings import Settings, part
 from server.shadow.pairs import TEXTS, Pair
@@ -39,20 +37,17 @@ class Captures:
     def write(self, config: Mapping[str, Any], subject: Subject, name: str, pairs: Sequence[Pair]) -> None:
         """`config`: an experiment's DataStorageConfig. What the object store refuses is logged and lost: a sample that
         cannot be kept must not hold up the beats of a replica."""
-        types = config.get("ContentType")
-        texts = TEXTS if types is None else tuple(each for kinds in types.values() for each in kinds)
-        records = [pair.records(texts) for pair in pairs]
-        at = datetime.fromtimestamp(pairs[0].at, UTC).strftime("%Y/%m/%d/%H/%M-%S")
+        named = config.get("ContentType")
+        types = TEXTS
+        if named is not None:
+            types = Types(csv=named.get("CsvContentTypes", ()), json=named.get("JsonContentTypes", ()))
+        records = [pair.records(types) for pair in pairs]
+        at = pairs[0].at
         for variant, lines in zip((subject.production, subject.shadow), zip(*records, strict=True), strict=True):
+            path = (subject.endpoint, variant, files.hour(at), f"{files.minute(at)}-{name}")
             try:
-                where = Location.parse(config["Destination"])
-                prefix = f"{where.key.rstrip('/')}/" if where.key else ""
-                key = f"{prefix}{subject.endpoint}/{variant}/{at}-{name}.jsonl"
-                content = "".join(f"{line}\n" for line in lines).encode()
-                self._put(self._of(subject.account), where.bucket, key, content, config.get("KmsKey"))
+                files.write(self._of(subject.account), config["Destination"], path, lines, config.get("KmsKey"))
             except (HearthError, OSError) as error:
-                if isinstance(error, ObjectError) and error.code == "PreconditionFailed":
-                    continue  # it is there: the same pairs came before
                 log.error(
                     "differing answers not kept", endpoint=subject.endpoint, experiment=subject.experiment,
                     destination=config["Destination"], error=str(error),
@@ -72,12 +67,3 @@ class Captures:
             if account not in self._storages:
                 self._storages[account] = open_storage(settings, serves=False)
             return self._storages[account]
-
-    def _put(self, storage: Storage, bucket: str, key: str, content: bytes, kms_key: str | None) -> None:
-        params: dict[str, Any] = {
-            "Bucket": bucket, "Key": key, "ContentType": "application/x-ndjson", "IfNoneMatch": "*",
-        }  # fmt: skip
-        if kms_key:
-            params |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
-        promise = Promise(len(content), len(content), None, None, None, {}, ())
-        storage.call(MODEL.operation_model("PutObject"), params, Body((content,), promise))

@@ -19,6 +19,7 @@ import structlog
 from server.beat import Beat
 from server.control.instances import Machine
 from server.controller.alarms import Alarms, rung
+from server.controller.capture import CaptureConfigs
 from server.controller.captures import Captures
 from server.controller.cluster import Cluster
 from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Settle, Step, Tried
@@ -76,6 +77,7 @@ class Controller:
         self.alarms = Alarms(store)
         self.scaler = Scaler(store, settings.start_timeout_s, limits=Defaults.of(settings))
         self.shadows = Shadows(store, Captures(settings), settings.account)
+        self.captures = CaptureConfigs(settings.account)
         self.experiments = Experiments(
             store, Machine.here(settings.reserve_instances), limits=Defaults.of(settings)
         )
@@ -139,6 +141,7 @@ class Controller:
         async with self._publishing:
             accounts, resources = await asyncio.to_thread(living, self.store, KIND)
             await asyncio.to_thread(self.shadows.look, resources)
+            self.captures.look(resources)
             # Where nobody is asked, all are the own account.
             tenants = accounts[1:] if self.settings.authenticates else ()
             table = route_table(

@@ -12,6 +12,8 @@ import struct
 from binascii import crc32
 from collections.abc import Iterator, Mapping
 
+from botocore.eventstream import EventStreamBuffer, ParserError
+
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
 MAX_PART = 1024 * 1024
@@ -54,3 +56,14 @@ def exception(kind: str, fields: Mapping[str, str]) -> bytes:
     """An exception event, e.g. ``ModelStreamError`` with Message and ErrorCode; clients raise it."""
     headers = {":exception-type": kind, ":content-type": "application/json", ":message-type": "exception"}
     return frame(encode_headers(headers), json.dumps(fields).encode())
+
+
+def events(stream: bytes) -> Iterator[tuple[bool, bytes]]:
+    """Of each event, whether it is an exception, and what it carries. Raises ValueError for what is no event stream."""
+    buffer = EventStreamBuffer()
+    buffer.add_data(stream)
+    try:
+        for event in buffer:
+            yield event.headers.get(":message-type") != "event", event.payload
+    except ParserError as error:
+        raise ValueError(f"no event stream: {error}") from error

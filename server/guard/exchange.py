@@ -9,7 +9,8 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
-from server.guard.shadowing import Kept, took
+from server.guard.keeping import Kept
+from server.guard.shadowing import took
 from server.identity.principal import Principal
 from server.shadow.seal import Sealed
 
@@ -45,7 +46,7 @@ class Exchange:
         self.sealed: Sealed | None = None
         """Set for a copy that a production replica made: no client's request, and none of its quotas."""
         self.kept: Kept | None = None
-        """Set where the request is to be copied to a shadow variant."""
+        """Set where the request is to be copied to a shadow variant, or captured."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.audit.sampling import DataCall, Sampled, Who
+from server.capture.capturing import Capturing
 from server.dialects.documents import PARSED, parse_object, read_body
 from server.dialects.errors import error_response, payload_error, stream_failure
 from server.dialects.identity import Identity
@@ -27,12 +28,13 @@ from server.dialects.runtime import JSON_TYPES
 from server.errors import HearthError, ModelFailed, RequestTimeout, Throttled, UnsupportedMedia
 from server.guard.exchange import Cut, Exchange
 from server.guard.gate import Gate
+from server.guard.keeping import kept
 from server.guard.limits import check_document, check_model
 from server.guard.metrics import Finished, Metrics
 from server.guard.rates import OverRate, Rates
-from server.guard.shadowing import sampled as kept
 from server.guard.shadowing import sealed
 from server.guard.turns import Turns
+from server.identity.asking import CALLER
 from server.shadow.copies import Copying
 from server.shadow.seal import Seal
 from server.spec import Limits
@@ -52,11 +54,12 @@ class Guard:
         self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, gate: Gate | None = None,
         *, opaque: bool = False, sampled: Sampled | None = None, capacity: int | None = None,
         rates: Rates | None = None, copying: Copying | None = None, seal: Seal | None = None,
+        capturing: Capturing | None = None,
     ) -> None:  # fmt: skip
         """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `gate` None:
         nobody is asked who they are. `sampled` takes the calls that the audit log is to have. `capacity`: see
         `Engines.capacity`. `rates`: what the account may have; None: all it likes. `copying` takes the requests for a
-        shadow variant; copies that reach this replica are known by `seal`."""
+        shadow variant, `capturing` those that are kept; copies that reach this replica are known by `seal`."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
@@ -70,6 +73,7 @@ class Guard:
         self._rates = rates
         self._turns = None if capacity is None else Turns(capacity, limits, metrics, gate)
         self._copying = copying
+        self._capturing = capturing
         self._seal = seal
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
@@ -94,9 +98,11 @@ class Guard:
         try:
             await self._answer(exchange)
         finally:
-            self.in_flight -= 1
-            exchange.close()
-            self._finish(exchange)
+            try:
+                exchange.close()
+                self._finish(exchange)
+            finally:
+                self.in_flight -= 1  # last: a replica that ends waits for nothing else
 
     async def _answer(self, exchange: Exchange) -> None:
         """Answers, or tells why not. A return before the answer is complete makes the server cut the
@@ -129,7 +135,8 @@ class Guard:
                 await turns.wait(turn, exchange)
             exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
             exchange.hand_on(body)
-            exchange.kept = kept(self._copying, exchange, body)
+            CALLER.set(exchange.caller)
+            exchange.kept = kept(self._copying, self._capturing, exchange, body)
             await self._app(exchange.scope, exchange.receive, exchange.send)
         finally:
             if turns is not None and turn is not None:
@@ -255,8 +262,8 @@ class Guard:
 
         if exchange.sealed is None and self._sampled is not None and self._sampled.draws():
             self._sampled.add(_data_call(exchange, total))
-        if self._copying is not None and exchange.kept is not None and exchange.complete and exchange.cut is None:
-            self._copying.offer(exchange.kept.copy(exchange, model, self.in_flight))
+        if exchange.kept is not None:
+            exchange.kept.end(exchange, self._copying, model, self.in_flight - 1)
 
 
 def _data_call(exchange: Exchange, total_s: float) -> DataCall:

@@ -20,6 +20,7 @@ import structlog
 from server import logs
 from server.audit.sampling import Sampled
 from server.beat import Beat, Phase
+from server.capture.capturing import Capturing
 from server.dialects.application import dialect_app
 from server.dialects.identity import Identity
 from server.guard.gate import Gate
@@ -91,9 +92,10 @@ class Replica:
         self.rates = Rates(self.charged)
         self.seal = Seal(plan.home.token, plan.endpoint, plan.home.account)
         self.copier = Copier(self.seal, plan.endpoint, nodes=plan.home.nodes)
+        self.capturing = Capturing(plan.home.storage, plan.endpoint, plan.variant.name)
         self.heart = Heart(
             plan.home, self._beat, self.metrics.periods, self.sampled, self.gate, self.copier, self.rates,
-            self.charged,
+            self.charged, self.capturing,
         )  # fmt: skip
         try:
             await self._start()
@@ -106,13 +108,14 @@ class Replica:
     async def _start(self) -> None:
         plan = self.plan
         artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
-        runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant, artifacts))
+        runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant, artifacts, plan.home))
         self.runtime = runtime
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
         self.guard = Guard(
             app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
             capacity=runtime.engines.capacity, rates=self.rates, copying=self.copier, seal=self.seal,
+            capturing=self.capturing,
         )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
@@ -165,6 +168,7 @@ class Replica:
         if self.watching is not None:
             self.watching.cancel()
         await self.copier.stop()
+        await asyncio.to_thread(self.capturing.stop)
         await self.heart.say(last=True)
         await self.heart.stop()
         await self.listener.stop(cleanup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from models.catalogue import resolve
+from server.external.options import MODEL as EXTERNAL
 from server.prefork.imported import NEED, Stage
 from server.replicas.vllm_plugin import SAMPLER
 from server.spec import ContainerSpec, Task, VariantSpec
@@ -31,6 +32,8 @@ def needs(variant: VariantSpec) -> Stage:
 
 
 def _needs_engine(model: VariantSpec | ContainerSpec) -> bool:
+    if model.model == EXTERNAL:
+        return False
     if model.task is not None:
         return model.task in ENGINE_TASKS
     try:

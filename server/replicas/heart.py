@@ -11,6 +11,7 @@ import structlog
 
 from server.audit.sampling import Sampled
 from server.beat import INTERVAL_S, Beat
+from server.capture.capturing import Capturing
 from server.guard.gate import Gate
 from server.guard.rates import Rates
 from server.identity.snapshot import Snapshot
@@ -20,6 +21,7 @@ from server.replicas.plan import Home
 from server.shadow.charged import Charged
 from server.shadow.copier import Copier
 from server.shadow.copies import Target
+from server.spec import Capture
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +43,14 @@ class Heart:
         copier: Copier,
         rates: Rates | None = None,
         charged: Charged | None = None,
+        capturing: Capturing | None = None,
     ) -> None:
         self._home = home
         self._read = read
         self._gate = gate
         self._rates = rates or Rates()
         self._charged = charged
+        self._capturing = capturing
         self._periods = periods
         self._sampled = sampled
         self._copier = copier
@@ -97,6 +101,9 @@ class Heart:
             return True
         self._copier.delivered(shadow)
         self._copier.aim(None if answer["shadow"] is None else Target.from_wire(answer["shadow"]))
+        if self._capturing is not None:
+            captures = answer["capture"]
+            self._capturing.aim(None if captures is None else Capture.model_validate(captures))
         if self._charged is not None:
             self._charged.shadow(answer["is_shadow"])
         await self._learn(answer["identities"])

@@ -45,14 +45,21 @@ class Home:
     """The account again, where it is not this Hearth's own: replicas report under it."""
     audit_data_share: float = 0.0
     """Share of the calls that the audit log is to have."""
+    encrypt: bool = True
+    """Whether what replicas write into the object store is encrypted even where nobody asks for it."""
+    external_hosts: str = ""
+    """Hosts that replicas of external models may call, with commas between."""
+    quota_storage_mb: float | None = None
+    """Of an account that has no quota of its own."""
     nodes: NodeIdentity | None = None
     """What replicas show the edge and the controller, and verify them with; None: they talk plainly."""
 
     def storage(self) -> Storage:
-        """Opens the object store, to read from it. Who calls it closes it."""
+        """Opens the object store of the endpoint's account. Who calls it closes it."""
         named = Settings(
             objects_dir=Path(self.objects_dir), objects_url=self.objects_url, account=self.account, region=self.region,
-            database_url=self.database_url, master_key_file=Path(self.master_key_file),
+            database_url=self.database_url, master_key_file=Path(self.master_key_file), encrypt=self.encrypt,
+            quota_storage_mb=self.quota_storage_mb,
         )  # fmt: skip
         return open_storage(named, serves=False)
 

@@ -16,6 +16,7 @@ from models.entry import ResolvedModel
 from server.dialects.engine import EmbeddingEngine, Engines, Generation, TextEngine
 from server.dialects.identity import Identity
 from server.errors import BadRequest, HearthError, ModelFailed
+from server.external.options import MODEL as EXTERNAL
 from server.guard.metrics import ContainerMetrics
 from server.replicas import options
 from server.replicas.artifacts import S3, Artifacts
@@ -23,6 +24,7 @@ from server.replicas.containers import Container, Direct, Serial
 from server.replicas.environ import ENGINE_TASKS
 from server.replicas.faces import payload_engine
 from server.replicas.options import HandlerOptions, PredictOptions
+from server.replicas.plan import Home
 from server.replicas.timed import timed
 from server.settings import environment
 from server.spec import Task, VariantSpec
@@ -61,11 +63,17 @@ class Loaded:
     artifacts: Artifacts
     environ: Mapping[str, str]
     """The process's environment, as code that it runs may see it."""
+    home: Home | None = None
+    """Where the replica belongs."""
 
 
-def locate(variant: VariantSpec, artifacts: Artifacts) -> Loaded:
+def locate(variant: VariantSpec, artifacts: Artifacts, home: Home | None = None) -> Loaded:
     """Finds the model and its task; what is in the object store or an archive is brought here first. Raises
     BadRequest when either cannot be told."""
+    if variant.model == EXTERNAL:
+        if variant.task not in (None, "external"):
+            raise BadRequest(f"an external model is served as external, not {variant.task}", field="task")
+        return Loaded(EXTERNAL, "external", artifacts, {}, home)
     try:
         found = ResolvedModel(variant.model) if variant.model.startswith(S3) else resolve(variant.model)
         if found.entry is None and (found.local or variant.model.startswith(S3)):
@@ -74,7 +82,7 @@ def locate(variant: VariantSpec, artifacts: Artifacts) -> Loaded:
         raise BadRequest(str(error), field="model") from error
     named: Task | None = "handler" if variant.env.get("SAGEMAKER_PROGRAM") and found.local else None
     task = variant.task or named or found.task or _told_by_config(variant.model, found)
-    return Loaded(found.location, task, artifacts, dict(environment()))
+    return Loaded(found.location, task, artifacts, dict(environment()), home)
 
 
 def _told_by_config(name: str, found: ResolvedModel) -> Task:
@@ -91,22 +99,22 @@ def _told_by_config(name: str, found: ResolvedModel) -> Task:
     return task
 
 
-async def start(endpoint: str, variant: VariantSpec, artifacts: Artifacts) -> Runtime:
+async def start(endpoint: str, variant: VariantSpec, artifacts: Artifacts, home: Home | None = None) -> Runtime:
     """Loads the variant's model, or all its containers'. Takes seconds to minutes; raises what the engine raises."""
     if variant.containers:
-        return await _several(endpoint, variant, artifacts)
+        return await _several(endpoint, variant, artifacts, home)
     with timed("locate"):
-        loaded = await asyncio.to_thread(locate, variant, artifacts)
+        loaded = await asyncio.to_thread(locate, variant, artifacts, home)
     return await STARTERS[loaded.task](endpoint, variant, loaded)
 
 
-async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts) -> Runtime:
+async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts, home: Home | None) -> Runtime:
     """Starts the containers in their order, once all that they need is here; none is left when one fails."""
     located: dict[str, tuple[VariantSpec, Loaded]] = {}
     for container in variant.containers:
         with _named(container.name):
             alone = variant.alone(container)
-            located[container.name] = alone, await asyncio.to_thread(locate, alone, artifacts)
+            located[container.name] = alone, await asyncio.to_thread(locate, alone, artifacts, home)
     engines = [name for name, (_, loaded) in located.items() if STARTERS[loaded.task] is _vllm]
     if len(engines) > 1:
         raise BadRequest(
@@ -236,6 +244,18 @@ async def _handler(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runt
     return Runtime(Engines(payload=engine, capacity=chosen.workers * AHEAD), engine.alive, lambda: 0, engine.stop)
 
 
+async def _external(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
+    from server.replicas import external
+
+    made, vault = await external.start(endpoint, variant.name, variant.engine, loaded.home)
+
+    async def stop() -> None:
+        await made.close()
+        vault.close()
+
+    return Runtime(made.engines, lambda: True, lambda: made.chain.tokens, stop, lambda: made.chain.used)
+
+
 def _folder(loaded: Loaded) -> Path:
     folder = Path(loaded.source)
     if not folder.is_absolute():
@@ -249,4 +269,5 @@ STARTERS: dict[Task, Callable[[str, VariantSpec, Loaded], Awaitable[Runtime]]] =
     "object-detection": _vision,
     "predict": _predict,
     "handler": _handler,
+    "external": _external,
 }

@@ -14,8 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from botocore.eventstream import EventStreamBuffer, ParserError
-
+from server.dialects import eventstream
 from server.shadow.copies import Answered
 from server.shadow.tally import Difference
 
@@ -23,7 +22,6 @@ WORDS = 256
 """Of each text that are compared when two differ: their similarity takes time that rises with the product."""
 MOST_NUMBERS = 100_000
 _OPENAI = frozenset(("id", "created", "system_fingerprint", "created_at", "completed_at"))
-_EVENTS = "application/vnd.amazon.eventstream"
 _INNER_TYPE = b"x-amzn-sagemaker-content-type"
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 
@@ -58,7 +56,7 @@ def _different(statuses: tuple[int, int], one: Any, other: Any) -> Difference:
 def _content(answer: Answered) -> Any:
     """What an answer says: parsed JSON, the events of a stream, text, numbers of a CSV, or bytes."""
     body, media_type = answer.body or b"", answer.header(b"content-type").partition(";")[0].strip().lower()
-    if media_type == _EVENTS:
+    if media_type == eventstream.CONTENT_TYPE:
         body, media_type = _joined(body), answer.header(_INNER_TYPE).partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
         return [_without_times(event) for event in _sent(body)]
@@ -76,11 +74,9 @@ def _content(answer: Answered) -> Any:
 
 def _joined(body: bytes) -> bytes:
     """The payloads of an AWS event stream."""
-    buffer = EventStreamBuffer()
     try:
-        buffer.add_data(body)
-        return b"".join(event.payload for event in buffer)
-    except ParserError:
+        return b"".join(payload for _, payload in eventstream.events(body))
+    except ValueError:
         return body
 
 

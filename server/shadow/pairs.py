@@ -6,18 +6,17 @@ Each is written as two records of SageMaker's data capture, one under each varia
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from server.capture.records import Types, line, side
 from server.shadow.copies import Answered, Copy
 
 PAIR_BYTES = 64 * 1024
 """Of a request, and of each answer; a pair with a longer one is counted and not kept."""
-TEXTS = ("application/json", "text/csv")
-"""Types that are kept as they are where an experiment names none of its own; others as base64."""
+TEXTS = Types(csv=("text/csv",), json=("application/json",))
+"""Where an experiment names none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +71,20 @@ class Pair:
             _bytes(message["body"]), **sides,
         )  # fmt: skip
 
-    def records(self, texts: Collection[str] = TEXTS) -> tuple[str, str]:
-        """The lines for production and shadow. Bodies of the types `texts` are kept as they are."""
-        return self._record(self.production, texts), self._record(self.shadow, texts)
+    def records(self, types: Types = TEXTS) -> tuple[str, str]:
+        """The lines for production and shadow."""
+        return self._record(self.production, types), self._record(self.shadow, types)
 
-    def _record(self, side: Side, texts: Collection[str]) -> str:
-        captured = {
-            "endpointInput": _captured("INPUT", self.content_type, self.body, texts),
-            "endpointOutput": _captured("OUTPUT", side.content_type, side.body, texts),
+    def _record(self, answer: Side, types: Types) -> str:
+        sides = {
+            "endpointInput": side("INPUT", self.content_type, self.body, types),
+            "endpointOutput": side("OUTPUT", answer.content_type, answer.body, types),
         }
-        moment = datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        meta = {"eventId": self.request_id, "inferenceTime": moment, "statusCode": side.status}
-        return json.dumps({"captureData": captured, "eventMetadata": meta, "eventVersion": "0"})
+        return line(sides, self.request_id, self.at, statusCode=answer.status)
 
 
 def _side(side: Side) -> dict[str, Any]:
     return {"status": side.status, "content_type": side.content_type, "body": _text(side.body)}
-
-
-def _captured(mode: str, content_type: str, body: bytes, texts: Collection[str]) -> dict[str, str]:
-    media_type = content_type.partition(";")[0].strip().lower()
-    known = {"observedContentType": content_type, "mode": mode}
-    if media_type in texts:
-        try:
-            encoding = "CSV" if media_type == "text/csv" else "JSON"
-            return {**known, "data": body.decode(), "encoding": encoding}
-        except UnicodeDecodeError:
-            pass
-    return {**known, "data": _text(body), "encoding": "BASE64"}
 
 
 def _text(body: bytes) -> str:

@@ -253,3 +253,15 @@ class QuotaRequestRow(Base):
     requester: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class TokenUseRow(Base):
+    """Tokens that a caller has used of an external model in a day or a month (`server.external.budgets`)."""
+
+    __tablename__ = "token_use"
+
+    account: Mapped[str] = mapped_column(String(12), primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(63), primary_key=True)
+    principal: Mapped[str] = mapped_column(String(512), primary_key=True)
+    period: Mapped[str] = mapped_column(String(10), primary_key=True)
+    tokens: Mapped[int] = mapped_column(BigInteger)

@@ -23,6 +23,7 @@ from server.audit.verify import verify
 from server.beat import Beat
 from server.controller.api import application
 from server.controller.audit import Auditor
+from server.controller.capture import CaptureConfigs
 from server.controller.identities import Identities
 from server.controller.rates import Rates
 from server.controller.registry import Heard
@@ -60,6 +61,7 @@ class Routed:
         self.heard: list[Beat] = []
         self.registry = self
         self.meter = self
+        self.captures = CaptureConfigs("")
         self.shadows = Shadows(None, None, "")  # type: ignore[arg-type]  # nothing is compared here
 
     def hear(self, beat: Beat) -> None:

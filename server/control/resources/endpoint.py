@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import deployments, quotas, variants
+from server.control import capture, deployments, quotas, variants
 from server.control import kind as kinds
 from server.control.endpoints import CHANGING
 from server.control.endpoints import KIND as ENDPOINT
@@ -41,6 +41,7 @@ def view(resource: Resource) -> dict[str, Any]:
         "FailureReason": resource.reason[:REASON] if resource.reason else None,
         "ProductionVariants": _variants_view(document, seen.get("variants", {})),
         "ShadowProductionVariants": _shadows_view(document, seen.get("variants", {})),
+        "DataCaptureConfig": capture.summary(document.get("capture"), resource.status),
         "PendingDeploymentSummary": _pending_view(document.get("pending"), seen),
     }
 
@@ -195,8 +196,9 @@ def _deployed_with(spec: EndpointSpec, deployment: Any) -> EndpointSpec:
 
 
 def _retained(spec: EndpointSpec, old: EndpointSpec, dropped: set[str]) -> EndpointSpec:
-    """`spec` with the weights and numbers of replicas that its variants had before."""
-    kept = {
+    """`spec` with what it captures, and the weights and numbers of replicas that its variants had, before."""
+    kept: dict[str, Any] = {} if "DataCaptureConfig" in dropped else {"capture": old.capture}
+    kept |= {
         "variants": _kept(spec, old, dropped, spec.variants, old.variants),
         "shadows": _kept(spec, old, dropped, spec.shadows, old.shadows),
     }

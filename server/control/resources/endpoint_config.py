@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server.control import capture
 from server.control.endpoints import CHANGING
 from server.control.kind import Kind, creates, deletes, describes, find
 from server.control.listing import lists
@@ -23,6 +24,7 @@ def _check(context: Context, request: Request) -> None:
     _check_shadows(request["ProductionVariants"], request.get("ShadowProductionVariants", ()))
     if "ShadowProductionVariants" in request and "AsyncInferenceConfig" in request:
         raise BadRequest("Asynchronous endpoints have no shadow variants.", field="shadowProductionVariants")
+    capture.check(request.get("DataCaptureConfig"))
     for variant in every:
         _check_variant(context, variant, "ExecutionRoleArn" in request)
 
