@@ -9,6 +9,7 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
+from server.guard.caching.recording import Recording
 from server.guard.shadowing import Kept, took
 from server.identity.principal import Principal
 from server.shadow.seal import Sealed
@@ -46,6 +47,8 @@ class Exchange:
         """Set for a copy that a production replica made: no client's request, and none of its quotas."""
         self.kept: Kept | None = None
         """Set where the request is to be copied to a shadow variant."""
+        self.recording: Recording | None = None
+        """Set where the answer may be kept for others."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -113,6 +116,8 @@ class Exchange:
 
     async def emit(self, message: Message) -> None:
         kind = message["type"]
+        if self.recording is not None:
+            self.recording.note(message)
         if kind == "http.response.start":
             self.status = message["status"]
             if self.sealed is not None and self.model_at is not None:

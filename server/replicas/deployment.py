@@ -22,6 +22,7 @@ from server.audit.sampling import Sampled
 from server.beat import Beat, Phase
 from server.dialects.application import dialect_app
 from server.dialects.identity import Identity
+from server.guard.caching.cache import ResponseCache
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
@@ -113,6 +114,7 @@ class Replica:
         self.guard = Guard(
             app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
             capacity=runtime.engines.capacity, rates=self.rates, copying=self.copier, seal=self.seal,
+            cache=ResponseCache.of(plan.variant, runtime.engines, self.identity, self.metrics),
         )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
