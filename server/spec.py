@@ -80,6 +80,36 @@ class Limits(Frozen):
     """Hosts that `image_url` and its like may name; none: only `data:` URLs are taken."""
 
 
+RoutingStrategy = Literal["LEAST_OUTSTANDING_REQUESTS", "RANDOM", "PREFIX_AWARE"]
+"""SageMaker's words for how a variant's requests are divided among its replicas."""
+
+
+class Routing(Frozen):
+    """Which replica of a variant takes a request."""
+
+    strategy: RoutingStrategy = "LEAST_OUTSTANDING_REQUESTS"
+    prefix_length: int = Field(1024, ge=1, le=65536)
+    """Bytes at the prompt's beginning by which `PREFIX_AWARE` knows it again."""
+    concurrency_threshold: int = Field(16, ge=1, le=1024)
+    """Requests in flight on the replica that knows a prompt at which `PREFIX_AWARE` sends one to another."""
+
+
+class Cache(Frozen):
+    """Exact answers to deterministic requests that each replica of a variant keeps in memory."""
+
+    ttl_s: float = Field(300.0, gt=0, le=30 * 86400)
+    """Seconds after which an answer is computed anew."""
+    max_entries: int = Field(10_000, ge=1)
+    max_bytes: int = Field(64 * 1024 * 1024, ge=1)
+    """Of all answers that one replica keeps."""
+    max_entry_bytes: int = Field(1024 * 1024, ge=1)
+    """Larger answers are not kept."""
+    shared_by: Literal["account", "principal"] = "account"
+    """Who gets an answer that was computed for another: the principals of an account, or nobody."""
+    deterministic: bool = False
+    """Whether a predictor, or a customer's code, answers the same request the same each time."""
+
+
 class Resources(Frozen):
     """What Ray reserves for one replica."""
 
@@ -118,6 +148,9 @@ class VariantSpec(Frozen):
     resources: Resources = Resources()
     scaling: Scaling = Scaling()
     limits: Limits = Limits()
+    routing: Routing = Routing()
+    cache: Cache | None = None
+    """None: every answer is computed."""
 
     @model_validator(mode="after")
     def _one_or_several(self) -> VariantSpec:
@@ -138,7 +171,7 @@ class VariantSpec(Frozen):
     @property
     def revision(self) -> str:
         """Hash of what a running replica cannot change; a new revision means new replicas."""
-        kept = self.model_dump(mode="json", exclude={"weight", "scaling"})
+        kept = self.model_dump(mode="json", exclude={"weight", "scaling", "routing"})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
