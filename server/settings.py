@@ -91,7 +91,7 @@ class Settings(Frozen):
     """One API key of the account's root, sent as `Authorization: Bearer KEY`; others are made with `hearth keys`."""
     allow_anonymous: bool = False
     """Bind beyond loopback without asking who calls."""
-    external_hosts: str = ""
+    external_hosts: str | None = None
     """Hosts of providers that external models may call, with commas between; none: nothing external is called."""
     default_endpoint: str | None = None
     """Endpoint behind the container contract's bare `/invocations`."""

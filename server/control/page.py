@@ -10,6 +10,7 @@ from server.control.images import HUB_VARIABLES, IMAGES, SHIPPED, Image
 from server.control.instances import on_aws
 from server.control.resources import SAGEMAKER
 from server.control.services import SERVICES
+from server.external import options as external
 
 HEAD = """# SageMaker's API
 
@@ -52,6 +53,7 @@ def _images() -> Iterator[str]:
     yield "| repository | served | model from | engine options from |"
     yield "| --- | --- | --- | --- |"
     yield from (_image(image) for image in IMAGES)
+    yield f"| `{external.IMAGE}` | [a provider's model](external-models.md) | `EXTERNAL_PROVIDERS` | `EXTERNAL_*` |"
     shipped = ", ".join(f"`{SHIPPED}{name}`" for name in catalogue())
     yield f"| {shipped} | that model of the catalogue | itself | `SM_VLLM_*`, `OPTION_*` |"
 

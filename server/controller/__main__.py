@@ -69,7 +69,7 @@ async def main(launch: Launch) -> None:
         python=str(python.script(settings.run_dir)) if settings.preforks else None,
         audit_data_share=settings.audit_data_share,
         encrypt=settings.encrypt,
-        external_hosts=settings.external_hosts,
+        external_hosts=settings.external_hosts or "",
         quota_storage_mb=settings.quota_storage_mb,
     )
     controller = Controller(settings, store, EdgeClient(edge_config(settings)), home, launch.ray_address)

@@ -146,8 +146,8 @@ def request(said: Conversation) -> dict[str, Any]:
         ]  # fmt: skip
         sent["toolConfig"] = {"tools": tools}
         if said.tool_choice is not None:
-            named = {"auto": {"auto": {}}, "required": {"any": {}}}.get(said.tool_choice)
-            sent["toolConfig"]["toolChoice"] = named or {"tool": {"name": said.tool_choice[1:]}}
+            by_word: dict[str, dict[str, Any]] = {"auto": {"auto": {}}, "required": {"any": {}}}
+            sent["toolConfig"]["toolChoice"] = by_word.get(said.tool_choice, {"tool": {"name": said.tool_choice[1:]}})
     return sent
 
 

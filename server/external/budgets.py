@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
@@ -96,7 +97,7 @@ class Budgets:
         )
         return bool(getattr(found, "rowcount", 0))
 
-    def _of(self, holder: str) -> tuple[object, ...]:
+    def _of(self, holder: str) -> tuple[Any, ...]:
         return (
             TokenUseRow.account == self._store.account,
             TokenUseRow.endpoint == self._endpoint,

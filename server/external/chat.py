@@ -100,7 +100,7 @@ _TAKEN = frozenset(
     "messages max_tokens max_completion_tokens temperature top_p top_k stop tools tool_choice n stream stream_options "
     "model user metadata store parallel_tool_calls".split()
 )
-_NOTHING = (None, False, 0, 0.0, [], {})
+_NOTHING: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
 """Values that ask for nothing."""
 
 

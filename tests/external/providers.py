@@ -130,7 +130,7 @@ class Provider:
             {"type": "text_delta", "text": piece} if is_text else {"type": "input_json_delta", "partial_json": piece}
             for piece in pieces
         ]
-        events = [
+        events: list[dict[str, Any]] = [
             {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "usage": usage}},
             {"type": "content_block_start", "index": 0, "content_block": start},
             {"type": "ping"},
@@ -168,7 +168,7 @@ class Provider:
             message = {"role": "assistant", "content": [{"text": text}]}
             answer = {"output": {"message": message}, "stopReason": "max_tokens", "usage": usage}
             return JSONResponse({**answer, "metrics": {"latencyMs": 1}})
-        events = [
+        events: list[tuple[str, dict[str, Any]]] = [
             ("messageStart", {"role": "assistant"}),
             *(("contentBlockDelta", {"delta": {"text": word}, "contentBlockIndex": 0}) for word in _words(text)),
             ("contentBlockStop", {"contentBlockIndex": 0}),

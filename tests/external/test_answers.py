@@ -11,7 +11,7 @@ from openai import BadRequestError
 from tests.external.conftest import Serve, anthropic_at, bedrock_at, openai_at
 from tests.external.providers import KEY, SECRET, Provider
 
-SAY = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one two three"}]
+SAY: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one two three"}]
 READ = {"openai": 11, "anthropic": 11, "bedrock": 13, "titan": 3}
 
 
@@ -28,14 +28,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def test_a_chat(serve: Serve, provider: Provider, kind: str) -> None:
     client = serve(option(kind, provider)).openai()
-    whole = client.chat.completions.create(model="m", messages=SAY[1:], max_tokens=9)  # type: ignore[arg-type]
+    whole = client.chat.completions.create(model="m", messages=SAY[1:], max_tokens=9)
     assert whole.choices[0].message.content == "one two three"
     assert whole.choices[0].finish_reason == ("length" if kind == "bedrock" else "stop")
     assert whole.model == "m"
     assert whole.usage is not None
     assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (READ[kind], 3)
     stream = client.chat.completions.create(
-        model="m", messages=SAY[1:], stream=True, stream_options={"include_usage": True}  # type: ignore[arg-type]
+        model="m", messages=SAY[1:], stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     parts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
@@ -69,9 +69,9 @@ def test_messages_as_an_invocation(serve: Serve, provider: Provider, kind: str) 
 
 
 def test_what_providers_are_sent(serve: Serve, provider: Provider) -> None:
-    asked = {"model": "m", "messages": SAY, "max_tokens": 9, "stop": ["END"], "top_p": 0.5}
+    asked: dict[str, Any] = {"model": "m", "messages": SAY, "max_tokens": 9, "stop": ["END"], "top_p": 0.5}
     for kind in ("openai", "anthropic", "bedrock"):
-        serve(option(kind, provider)).openai().chat.completions.create(**asked)  # type: ignore[arg-type]
+        serve(option(kind, provider)).openai().chat.completions.create(**asked)
     (_, theirs, openai), (_, headers, anthropic), (path, signed, bedrock) = provider.asked
     assert openai == {**asked, "model": "gpt-x", "stream": False}
     assert theirs["authorization"] == f"Bearer {KEY}"
@@ -92,9 +92,9 @@ def test_what_providers_are_sent(serve: Serve, provider: Provider) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_tools_of_anthropic(serve: Serve, provider: Provider, stream: bool) -> None:
-    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     answer: Any = serve(anthropic_at(provider)).openai().chat.completions.create(
-        model="m", messages=SAY, tools=[tool], tool_choice="required", stream=stream  # type: ignore[call-overload]
+        model="m", messages=SAY, tools=[tool], tool_choice="required", stream=stream
     )
     if stream:
         deltas = [call for chunk in answer for call in chunk.choices[0].delta.tool_calls or ()]
@@ -112,11 +112,10 @@ def test_tools_of_anthropic(serve: Serve, provider: Provider, stream: bool) -> N
     ("kind", "field"), [("anthropic", "seed"), ("bedrock", "logprobs"), ("anthropic", "response_format")]
 )
 def test_what_a_provider_has_no_form_for_is_refused(serve: Serve, provider: Provider, kind: str, field: str) -> None:
-    value = {"seed": 3, "logprobs": True, "response_format": {"type": "json_object"}}[field]
+    values: dict[str, Any] = {"seed": 3, "logprobs": True, "response_format": {"type": "json_object"}}
+    more: dict[str, Any] = {field: values[field]}
     with pytest.raises(BadRequestError, match=f"{field} is not supported"):
-        serve(option(kind, provider)).openai().chat.completions.create(
-            model="m", messages=SAY, **{field: value}  # type: ignore[call-overload]
-        )
+        serve(option(kind, provider)).openai().chat.completions.create(model="m", messages=SAY, **more)
     assert provider.asked == []
 
 

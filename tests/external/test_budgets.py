@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -21,7 +22,7 @@ from tests.external.providers import Provider
 
 ANA = Principal(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/ana", "AIDAANA")
 BEN = Principal(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/ben", "AIDABEN")
-SAY = [{"role": "user", "content": "one two three"}]
+SAY: Any = [{"role": "user", "content": "one two three"}]
 NIGHT = datetime(2026, 11, 30, 23, 59, 0, tzinfo=UTC)
 
 
@@ -93,11 +94,11 @@ def test_replicas_count_together(store: Store) -> None:
 def test_clients_are_refused_as_they_know_it(serve: Serve, provider: Provider, streamed: bool) -> None:
     served = serve(openai_at(provider), budget={"tokens-per-day": 14})
     client, runtime = served.openai(), served.boto3()
-    answer = client.chat.completions.create(model="m", messages=SAY, stream=streamed)  # type: ignore[call-overload]
+    answer = client.chat.completions.create(model="m", messages=SAY, stream=streamed)
     if streamed:
         list(answer)
     with pytest.raises(openai.RateLimitError, match="budget of 14 tokens a day"):
-        client.chat.completions.create(model="m", messages=SAY, stream=streamed)  # type: ignore[call-overload]
+        client.chat.completions.create(model="m", messages=SAY, stream=streamed)
     body = json.dumps({"inputs": "one", "stream": streamed})
     invoke = runtime.invoke_endpoint_with_response_stream if streamed else runtime.invoke_endpoint
     with pytest.raises(ClientError) as caught:

@@ -51,12 +51,15 @@ class Hearth:
     def state_dir(self) -> Path:
         return self.folder / "state"
 
-    def cli(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """Runs a `hearth` command against this Hearth."""
+    def cli(
+        self, *arguments: str, timeout_s: float = 120.0, typed: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a `hearth` command against this Hearth; `typed`: its standard input."""
         environ = {**os.environ, "HEARTH_PORT": str(self.port), "HEARTH_STATE_DIR": str(self.state_dir)}
         return subprocess.run(
             [sys.executable, "-m", "server", *arguments],
             capture_output=True, text=True, timeout=timeout_s, env={**environ, "COLUMNS": "200"}, check=False,
+            input=typed,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -127,7 +130,7 @@ def hearth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearth]:
     vlm = folder / "vlm"
     tiny_vlm.build(vlm)
     config = folder / "hearth.yaml"
-    config.write_text(json.dumps({"endpoints": declared(vlm)}))
+    config.write_text(json.dumps({"endpoints": declared(vlm), "external_hosts": "127.0.0.1"}))
     running = Hearth(folder, free_port("127.0.0.1"), config)
     running.start()
     try:
