@@ -80,6 +80,20 @@ class Limits(Frozen):
     """Hosts that `image_url` and its like may name; none: only `data:` URLs are taken."""
 
 
+RoutingStrategy = Literal["LEAST_OUTSTANDING_REQUESTS", "RANDOM", "PREFIX_AWARE"]
+"""SageMaker's words for how a variant's requests are divided among its replicas."""
+
+
+class Routing(Frozen):
+    """Which replica of a variant takes a request."""
+
+    strategy: RoutingStrategy = "LEAST_OUTSTANDING_REQUESTS"
+    prefix_length: int = Field(1024, ge=1, le=65536)
+    """Bytes at the prompt's beginning by which `PREFIX_AWARE` knows it again."""
+    concurrency_threshold: int = Field(16, ge=1, le=1024)
+    """Requests in flight on the replica that knows a prompt at which `PREFIX_AWARE` sends one to another."""
+
+
 class Resources(Frozen):
     """What Ray reserves for one replica."""
 
@@ -118,6 +132,7 @@ class VariantSpec(Frozen):
     resources: Resources = Resources()
     scaling: Scaling = Scaling()
     limits: Limits = Limits()
+    routing: Routing = Routing()
 
     @model_validator(mode="after")
     def _one_or_several(self) -> VariantSpec:
@@ -138,7 +153,7 @@ class VariantSpec(Frozen):
     @property
     def revision(self) -> str:
         """Hash of what a running replica cannot change; a new revision means new replicas."""
-        kept = self.model_dump(mode="json", exclude={"weight", "scaling"})
+        kept = self.model_dump(mode="json", exclude={"weight", "scaling", "routing"})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from server.control import capture, containers, images
 from server.control.instances import Machine, reserved
 from server.errors import BadRequest, NotFound
-from server.spec import EndpointSpec, Limits, Resources, Scaling, VariantSpec
+from server.spec import EndpointSpec, Limits, Resources, Routing, Scaling, VariantSpec
 from server.store.store import Store
 
 Document = Mapping[str, Any]
@@ -75,6 +75,25 @@ def serverless_scaling(serverless: Document) -> Scaling:
     return Scaling(min_replicas=warm, max_replicas=serverless["MaxConcurrency"])
 
 
+def routing(wanted: Document) -> Routing:
+    """As `RoutingConfig` asks. Raises BadRequest for a strategy that cannot be followed."""
+    config = wanted.get("RoutingConfig", {})
+    strategy = config.get("RoutingStrategy", Routing().strategy)
+    if strategy == "KV_AWARE":
+        raise BadRequest("RoutingStrategy KV_AWARE cannot be followed yet; PREFIX_AWARE comes nearest")
+    prefix = config.get("PrefixAwareRoutingConfig")
+    if strategy != "PREFIX_AWARE":
+        if prefix is not None:
+            raise BadRequest("PrefixAwareRoutingConfig needs the RoutingStrategy PREFIX_AWARE")
+        return Routing(strategy=strategy)
+    missing = [member for member in ("PrefixLength", "ConcurrencyThreshold") if member not in (prefix or {})]
+    if prefix is None or missing:
+        raise BadRequest(f"RoutingStrategy PREFIX_AWARE needs {' and '.join(missing)} in PrefixAwareRoutingConfig")
+    return Routing(
+        strategy=strategy, prefix_length=prefix["PrefixLength"], concurrency_threshold=prefix["ConcurrencyThreshold"]
+    )
+
+
 def _containers(store: Store, wanted: Document) -> tuple[str, list[Document]]:
     """How the containers of a variant's model are run, and each as it is run."""
     if "InstancePools" in wanted:
@@ -109,6 +128,7 @@ def _variant(wanted: Document, mode: str, parts: Sequence[Document], machine: Ma
         "resources": reserved(None if serverless else wanted["InstanceType"], machine),
         "scaling": scaling(wanted),
         "limits": Limits(max_in_flight=serverless["MaxConcurrency"]) if serverless else Limits(),
+        "routing": routing(wanted),
     }
     if len(parts) == 1:
         return VariantSpec.model_validate({**common, **_run(images.served(parts[0]))})

@@ -9,7 +9,7 @@ from server.beat import Beat
 from server.control.capacity import serverless
 from server.controller.registry import Heard, Registry, ready
 from server.controller.rollout import recall
-from server.controller.shares import shared
+from server.controller.shares import routing, shared
 from server.controller.tenants import tenant
 from server.edge.routes import Backend, RouteTable, Server, place
 from server.spec import EndpointSpec, VariantSpec
@@ -55,7 +55,9 @@ def _backends(resource: Resource, heard: Heard) -> list[Backend]:
 
 def _backend(spec: EndpointSpec, variant: VariantSpec, heard: Heard) -> Backend:
     servers = tuple(Server(beat.replica_id, beat.host, beat.port) for beat in serving(spec, variant, heard))
-    return Backend(spec.name, variant.name, variant.weight, servers, variant.limits.max_in_flight)
+    return Backend(
+        spec.name, variant.name, variant.weight, servers, variant.limits.max_in_flight, routing=routing(variant)
+    )
 
 
 def serving(spec: EndpointSpec, variant: VariantSpec, heard: Heard) -> list[Beat]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.controller.registry import Heard, ready
-from server.edge.routes import Backend, Server
-from server.spec import EndpointSpec, Rollout
+from server.edge.routes import Backend, Routing, Server
+from server.spec import EndpointSpec, Rollout, VariantSpec
 
 Sides = Sequence[tuple[EndpointSpec, float]]
 """Both versions, and the part of the traffic that each has."""
@@ -45,4 +45,11 @@ def _backend(endpoint: str, name: str, sides: Sides, split: bool, heard: Heard) 
         for revision, part in live.items()
         for beat in beats[revision]
     )
-    return Backend(endpoint, name, weight, servers, max(v.limits.max_in_flight for v, _, _ in found), split)
+    return Backend(
+        endpoint, name, weight, servers, max(v.limits.max_in_flight for v, _, _ in found), split,
+        routing=routing(found[-1][0]),
+    )  # fmt: skip
+
+
+def routing(variant: VariantSpec) -> Routing:
+    return Routing(**variant.routing.model_dump())

@@ -16,7 +16,7 @@ TARGET_CONTAINER = header_name(INVOKE, "TargetContainerHostname", output=False).
 _CUSTOM = header_name(INVOKE, "CustomAttributes").lower().encode()
 _VARIANT = header_name(INVOKE, "InvokedProductionVariant").lower().encode()
 TARGET_VARIANT = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
-_SESSION = header_name(INVOKE, "SessionId", output=False).lower().encode()
+SESSION = header_name(INVOKE, "SessionId", output=False).lower().encode()
 _ACCEPTS = (b"x-amzn-sagemaker-accept", b"accept")
 _SHOWN = (b"content-type", b"accept", b"x-amzn-sagemaker-", b"x-request-id")
 """Headers, or their beginnings, that a model's own code may see."""
@@ -70,7 +70,7 @@ class Call:
         target = self.headers.get(TARGET_VARIANT)
         if target is not None and target.decode("latin-1") != identity.variant:
             raise BadRequest(f"variant {target.decode('latin-1')} was not found here", field="TargetVariant")
-        if self.headers.get(_SESSION) == b"NEW_SESSION":
+        if self.headers.get(SESSION) == b"NEW_SESSION":
             raise BadRequest("this endpoint keeps no sessions; any other SessionId works", field="SessionId")
 
     def check_target(self, targets: Sequence[str], endpoint: str) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from server.edge.affinity import PEER, balance, peers, remembered
 from server.edge.bounds import CONCURRENCY, COUNTED, bounds
 from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
 from server.edge.replies import door_away, error_lines
@@ -96,7 +97,7 @@ def _occupant(address: Address | None, weighed: Mapping[Address, int]) -> Occupa
 
 
 def _sections(table: RouteTable, config: EdgeConfig, servers: Mapping[ServerName, Occupant]) -> str:
-    sections = [_defaults(config), _public(config, table), _internal(config), _door(config)]
+    sections = [_defaults(config), _public(config, table), _internal(config), _door(config), peers(config)]
     for endpoint, variants in table.endpoints().items():
         sections.append(_endpoint(config, endpoint, variants, servers))
         if len(variants) > 1:
@@ -112,6 +113,7 @@ global
   tune.bufsize {config.buffer_bytes}
   stats socket {quoted(config.runtime_socket)} mode 600 level admin expose-fd listeners
   hard-stop-after {_ms(config.timeouts.drain)}
+  localpeer {PEER}
   set-var {STRUCTURE} str({structure})
 
 """
@@ -252,19 +254,16 @@ backend {CONCURRENCY}
 def _endpoint(
     config: EdgeConfig, endpoint: str, variants: Sequence[Backend], servers: Mapping[ServerName, Occupant]
 ) -> str:
-    # One variant: the replica with the least to do. Several, or several revisions: leastconn would undo the weights
-    # as soon as one is slower, and random(1) follows them only roughly; round robin keeps them exactly.
-    balance = "leastconn" if len(variants) == 1 and not variants[0].split else "roundrobin"
     name = backend_name(endpoint)
     lines = [_server_line(config, name, backend, servers, "") for backend in variants]
     return f"""\
 backend {name}
-  balance {balance}
-  option httpchk
+  balance {balance(variants)}
+{remembered(config, name, variants, _slots(name, servers))}  option httpchk
   http-check send meth GET uri /ping ver HTTP/1.1 hdr host edge
   http-check expect status 200
   default-server check inter 500ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
-{"".join(lines)}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup no-check
+{"".join(lines)}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup non-stick no-check
 """
 
 
@@ -273,9 +272,14 @@ def _target(config: EdgeConfig, backend: Backend, servers: Mapping[ServerName, O
     lines = _server_line(config, name, backend, servers, backend_name(backend.place))
     return f"""\
 backend {name}
-  balance {"roundrobin" if backend.split else "leastconn"}
-{lines}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup
+  balance {balance([backend])}
+{remembered(config, name, [backend], _slots(name, servers))}\
+{lines}  server {DOOR} {quoted(f"unix@{config.fallback_socket}")} backup non-stick
 """
+
+
+def _slots(name: str, servers: Mapping[ServerName, Occupant]) -> list[str]:
+    return [slot for backend, slot in servers if backend == name]
 
 
 def _server_line(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from server.nodes import NodeFiles
-from server.spec import NAME_PATTERN
+from server.spec import NAME_PATTERN, RoutingStrategy
 
 FEWEST_SLOTS = 8
 HIGHEST_WEIGHT = 256
@@ -59,6 +59,15 @@ def _check_account(account: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """How a variant's requests are divided among its replicas (`server.spec.Routing`)."""
+
+    strategy: RoutingStrategy = "LEAST_OUTSTANDING_REQUESTS"
+    prefix_length: int = 1024
+    concurrency_threshold: int = 16
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """One variant of an endpoint. Raises ValueError for a name that SageMaker would refuse."""
 
@@ -72,6 +81,7 @@ class Backend:
     """Whether the servers' shares must be kept exactly, because they are of two revisions."""
     account: str = ""
     """Whose endpoint it is; empty: this Hearth's own."""
+    routing: Routing = Routing()
 
     def __post_init__(self) -> None:
         for name in (self.endpoint, self.variant):
@@ -143,9 +153,10 @@ class RouteTable:
     def from_wire(cls, message: Mapping[str, Any]) -> RouteTable:
         """Raises KeyError, TypeError or ValueError for what `to_wire` did not make."""
         backends = tuple(
-            Backend(**{**backend, "servers": tuple(Server(**server) for server in backend["servers"])})
+            Backend(**{**backend, "servers": tuple(Server(**server) for server in backend["servers"]),
+                       "routing": Routing(**backend.get("routing", {}))})
             for backend in message["backends"]
-        )
+        )  # fmt: skip
         tenants, own = tuple(message.get("tenants", ())), message.get("own", "")
         concurrency = {str(name): int(most) for name, most in message.get("concurrency", {}).items()}
         return cls(backends, message["default_endpoint"], tenants, own, concurrency)
@@ -208,6 +219,11 @@ class EdgeConfig:
     @property
     def master_socket(self) -> Path:
         return self.run_dir / "master.sock"
+
+    @property
+    def peers_socket(self) -> Path:
+        """Where a worker tells the one after it what it remembers."""
+        return self.run_dir / "peers.sock"
 
     @property
     def config_file(self) -> Path:

@@ -129,6 +129,11 @@ class Client:
         self.headers = {key.lower(): value for key, value in response.getheaders()}
         return response.read().decode()
 
+    def begin(self, path: str, body: object = b"") -> None:
+        """Sends a request whose answer nobody waits for; `close` gives it up."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self._connection.request("POST", path, content)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -145,15 +150,15 @@ class Edge:
         self.log = folder / "edge.log"
         self.client = EdgeClient(self.config)
         self.door = Answerer("door", self.config.door_socket)
-        self._answerers = [self.door]
+        self.answerers = [self.door]
         self.process: Popen[bytes] = edge_process.start(self.config, self.log)
         self.internal = Client(path=self.config.internal_socket)
         self._clients = [self.internal]
         self.http = self.connection()
 
     def replica(self, name: str, nodes: NodeIdentity | None = None) -> Answerer:
-        self._answerers.append(Answerer(name, nodes=nodes))
-        return self._answerers[-1]
+        self.answerers.append(Answerer(name, nodes=nodes))
+        return self.answerers[-1]
 
     def apply(self, *backends: Backend, default: str | None = None, **concurrency: int) -> str:
         return self.client.apply(RouteTable(backends, default, concurrency=concurrency))
@@ -171,9 +176,9 @@ class Edge:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(PATIENCE_S)
-        for answerer in self._answerers:
+        for answerer in self.answerers:
             answerer.end()
-        for answerer in self._answerers:
+        for answerer in self.answerers:
             answerer.close()
 
 

@@ -174,7 +174,7 @@ def test_what_the_configuration_must_never_lose() -> None:
     for line in ("option http-no-delay", "option abortonclose", "http-reuse always", "option redispatch 1"):
         assert f"\n  {line}\n" in text
     assert re.findall(r"^  bind (\S+)", text, re.MULTILINE)[0] == "'127.0.0.1:8080'"
-    assert text.count("mode 600") == 3
+    assert text.count("mode 600") == 4
 
 
 def test_a_path_is_one_word_or_refused() -> None:
