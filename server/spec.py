@@ -94,6 +94,22 @@ class Routing(Frozen):
     """Requests in flight on the replica that knows a prompt at which `PREFIX_AWARE` sends one to another."""
 
 
+class Cache(Frozen):
+    """Exact answers to deterministic requests that each replica of a variant keeps in memory."""
+
+    ttl_s: float = Field(300.0, gt=0, le=30 * 86400)
+    """Seconds after which an answer is computed anew."""
+    max_entries: int = Field(10_000, ge=1)
+    max_bytes: int = Field(64 * 1024 * 1024, ge=1)
+    """Of all answers that one replica keeps."""
+    max_entry_bytes: int = Field(1024 * 1024, ge=1)
+    """Larger answers are not kept."""
+    shared_by: Literal["account", "principal"] = "account"
+    """Who gets an answer that was computed for another: the principals of an account, or nobody."""
+    deterministic: bool = False
+    """Whether a predictor, or a customer's code, answers the same request the same each time."""
+
+
 class Resources(Frozen):
     """What Ray reserves for one replica."""
 
@@ -133,6 +149,8 @@ class VariantSpec(Frozen):
     scaling: Scaling = Scaling()
     limits: Limits = Limits()
     routing: Routing = Routing()
+    cache: Cache | None = None
+    """None: every answer is computed."""
 
     @model_validator(mode="after")
     def _one_or_several(self) -> VariantSpec:

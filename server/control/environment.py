@@ -22,6 +22,7 @@ MAX_DEPTH = 16
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 VLLM = "SM_VLLM_"
 LMI = "OPTION_"
+CACHE = "HEARTH_CACHE"
 
 TASKS: Mapping[str, Task] = {
     "text-generation": "generate",
@@ -99,7 +100,8 @@ def tgi_options(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def consumed(key: str) -> bool:
     """Whether a variable is about the model or the engine, and so is not handed on to the replica."""
-    return key.startswith((VLLM, LMI)) or key in (*TGI_NAMES, "HF_MODEL_ID", "HF_TASK", "SM_MODEL_ID", "SM_NUM_GPUS")
+    named = (*TGI_NAMES, "HF_MODEL_ID", "HF_TASK", "SM_MODEL_ID", "SM_NUM_GPUS")
+    return key.startswith((VLLM, LMI, CACHE)) or key in named
 
 
 def gpus(environ: Mapping[str, str], options: Mapping[str, Any]) -> float:

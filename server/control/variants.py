@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import capture, containers, images
+from server.control import caching, capture, containers, images
 from server.control.instances import Machine, reserved
 from server.errors import BadRequest, NotFound
 from server.spec import EndpointSpec, Limits, Resources, Routing, Scaling, VariantSpec
@@ -129,6 +129,7 @@ def _variant(wanted: Document, mode: str, parts: Sequence[Document], machine: Ma
         "scaling": scaling(wanted),
         "limits": Limits(max_in_flight=serverless["MaxConcurrency"]) if serverless else Limits(),
         "routing": routing(wanted),
+        "cache": caching.asked([part.get("Environment", {}) for part in parts]),
     }
     if len(parts) == 1:
         return VariantSpec.model_validate({**common, **_run(images.served(parts[0]))})

@@ -9,6 +9,7 @@ from enum import Enum
 from starlette.types import Message, Receive, Scope, Send
 
 from server.dialects.paths import Route
+from server.guard.caching.recording import Recording
 from server.guard.keeping import Kept
 from server.guard.shadowing import took
 from server.identity.principal import Principal
@@ -47,6 +48,8 @@ class Exchange:
         """Set for a copy that a production replica made: no client's request, and none of its quotas."""
         self.kept: Kept | None = None
         """Set where the request is to be copied to a shadow variant, or captured."""
+        self.recording: Recording | None = None
+        """Set where the answer may be kept for others."""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -114,6 +117,8 @@ class Exchange:
 
     async def emit(self, message: Message) -> None:
         kind = message["type"]
+        if self.recording is not None:
+            self.recording.note(message)
         if kind == "http.response.start":
             self.status = message["status"]
             if self.sealed is not None and self.model_at is not None:

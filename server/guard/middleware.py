@@ -26,6 +26,7 @@ from server.dialects.outlet import Broken
 from server.dialects.paths import OPENAI_PATHS, Kind, Route, route_of
 from server.dialects.runtime import JSON_TYPES
 from server.errors import HearthError, ModelFailed, RequestTimeout, Throttled, UnsupportedMedia
+from server.guard.caching.cache import ResponseCache
 from server.guard.exchange import Cut, Exchange
 from server.guard.gate import Gate
 from server.guard.keeping import kept
@@ -54,12 +55,13 @@ class Guard:
         self, app: ASGIApp, identity: Identity, limits: Limits, metrics: Metrics, gate: Gate | None = None,
         *, opaque: bool = False, sampled: Sampled | None = None, capacity: int | None = None,
         rates: Rates | None = None, copying: Copying | None = None, seal: Seal | None = None,
-        capturing: Capturing | None = None,
+        capturing: Capturing | None = None, cache: ResponseCache | None = None,
     ) -> None:  # fmt: skip
         """`opaque`: bodies of invocations are the model's own matter, so only their size is bounded here. `gate` None:
         nobody is asked who they are. `sampled` takes the calls that the audit log is to have. `capacity`: see
         `Engines.capacity`. `rates`: what the account may have; None: all it likes. `copying` takes the requests for a
-        shadow variant, `capturing` those that are kept; copies that reach this replica are known by `seal`."""
+        shadow variant, `capturing` those that are kept; copies that reach this replica are known by `seal`. `cache`
+        answers what was answered before; None: nothing does."""
         self.in_flight = 0
         """Requests admitted and not finished."""
         self.requests_total = 0
@@ -75,6 +77,7 @@ class Guard:
         self._copying = copying
         self._capturing = capturing
         self._seal = seal
+        self._cache = cache
         self._log = structlog.get_logger("access").bind(endpoint=identity.endpoint, variant=identity.variant)
         metrics.watch_in_flight(lambda: float(self.in_flight))
 
@@ -109,7 +112,9 @@ class Guard:
         connection, so that no client takes half an answer for a whole one."""
         try:
             body = await self._admit(exchange)
-            if body is not None:
+            if body is not None and self._cache is not None:
+                await self._cache.serve(exchange, body, self._run)
+            elif body is not None:
                 await self._run(exchange, body)
         except ClientDisconnect:
             exchange.left = True

@@ -23,6 +23,7 @@ from server.beat import Beat, Phase
 from server.capture.capturing import Capturing
 from server.dialects.application import dialect_app
 from server.dialects.identity import Identity
+from server.guard.caching.cache import ResponseCache
 from server.guard.gate import Gate
 from server.guard.metrics import Metrics
 from server.guard.middleware import Guard
@@ -116,6 +117,7 @@ class Replica:
             app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
             capacity=runtime.engines.capacity, rates=self.rates, copying=self.copier, seal=self.seal,
             capturing=self.capturing,
+            cache=ResponseCache.of(plan.variant, runtime.engines, self.identity, self.metrics),
         )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
