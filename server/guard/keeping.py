@@ -44,10 +44,6 @@ class Kept:
         elif part:
             self._parts.clear()
 
-    def keep_from_shadow(self) -> None:
-        """Captured only: the model did not answer this, so there is nothing to compare with."""
-        self._target = None
-
     @property
     def _captures_answer(self) -> bool:
         return self._held is not None and self._held.capture.output

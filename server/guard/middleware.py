@@ -112,8 +112,6 @@ class Guard:
         connection, so that no client takes half an answer for a whole one."""
         try:
             body = await self._admit(exchange)
-            if body is not None:
-                exchange.kept = kept(self._copying, self._capturing, exchange, body)
             if body is not None and self._cache is not None:
                 await self._cache.serve(exchange, body, self._run)
             elif body is not None:
@@ -143,6 +141,7 @@ class Guard:
             exchange.allow(self._limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
             exchange.hand_on(body)
             CALLER.set(exchange.caller)
+            exchange.kept = kept(self._copying, self._capturing, exchange, body)
             await self._app(exchange.scope, exchange.receive, exchange.send)
         finally:
             if turns is not None and turn is not None:

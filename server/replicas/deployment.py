@@ -117,7 +117,7 @@ class Replica:
             app, self.identity, plan.variant.limits, self.metrics, self.gate, opaque=opaque, sampled=self.sampled,
             capacity=runtime.engines.capacity, rates=self.rates, copying=self.copier, seal=self.seal,
             capturing=self.capturing,
-            cache=ResponseCache.of(plan.variant, runtime.engines, self.identity, self.metrics),
+            cache=ResponseCache.of(plan.variant, runtime.engines, self.identity, self.metrics, self.capturing),
         )  # fmt: skip
         await self.heart.know()
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)

@@ -23,16 +23,13 @@ from prometheus_client import REGISTRY
 from server.capture.capturing import Capturing
 from server.capture.event import Event
 from server.dialects.engine import Answer, Engines, Invocation
-from server.dialects.identity import Identity
-from server.guard.caching.cache import ResponseCache
-from server.guard.metrics import Metrics
 from server.objects.body import Body
 from server.objects.errors import ObjectError
 from server.objects.opening import open_storage
 from server.objects.operations import MODEL
 from server.objects.storage import Storage
 from server.settings import Settings
-from server.spec import Cache, Capture, VariantSpec
+from server.spec import Capture
 from server.store.migrate import migrate
 from server.store.store import connect
 from tests.fixtures.fake_engines import EchoText, OpenAIApp, text_engines
@@ -156,19 +153,6 @@ def test_a_request_becomes_a_record_at_its_hour(storage: Storage) -> None:
     assert name.startswith(f"{at:%M-%S}-")
     assert len(name) == len("MM-SS-mmm-") + 36 + len(".jsonl")
     assert SECRET not in json.dumps(record)
-
-
-def test_what_comes_from_the_cache_is_captured_too(storage: Storage) -> None:
-    capturing = over(storage)
-    engines, identity = Engines(payload=Table()), Identity("m", "AllTraffic", "r")
-    wanted = VariantSpec(model="x", cache=Cache(deterministic=True))
-    cache = ResponseCache.of(wanted, engines, identity, Metrics.of(identity))
-    with serving(guarded(engines, capturing=capturing, cache=cache)) as served:
-        assert [ask(served).headers["x-cache"] for _ in range(2)] == ["miss", "hit"]
-        end(served, capturing)
-    found = records(storage)
-    assert len({each["eventMetadata"]["eventId"] for each in found}) == 2
-    assert len({json.dumps(each["captureData"]) for each in found}) == 1
 
 
 def test_types_that_nobody_names_are_base64(storage: Storage) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -76,7 +77,7 @@ class NamedGate:
 def guard_of(engines: Engines, wanted: Cache | None = None, limits: Limits | None = None, **more: Any) -> Guard:
     limits, metrics = limits or Limits(), Metrics.of(IDENTITY)
     variant = VariantSpec(model="x", cache=wanted or Cache(deterministic=True), limits=limits)
-    cache = ResponseCache.of(variant, engines, IDENTITY, metrics)
+    cache = ResponseCache.of(variant, engines, IDENTITY, metrics, more.get("capturing"))
     app = dialect_app(engines, IDENTITY, limits)
     opaque = engines.payload is not None
     return Guard(app, IDENTITY, limits, metrics, opaque=opaque, capacity=engines.capacity, cache=cache, **more)
@@ -236,6 +237,18 @@ async def test_a_hit_is_authorised_counted_and_sampled_for_the_audit_log() -> No
         assert (await client.post(RUNTIME, content=b"x")).headers["x-cache"] == "hit"
     assert [call.status for call in sampled.take()[0]] == [200, 403, 200]
     assert guard.requests_total == 3
+
+
+async def test_a_hit_is_captured() -> None:
+    events: list[Any] = []
+    capture = SimpleNamespace(output=True)
+    held = SimpleNamespace(capture=capture, size=0, hold=lambda _: True, offer=events.append)
+    capturing: Any = SimpleNamespace(sample=lambda: held)
+    async with client_of(guard_of(Engines(payload=Counting()), capturing=capturing)) as client:
+        answers = [await client.post(RUNTIME, content=b"x") for _ in range(2)]
+    assert [each.headers["x-cache"] for each in answers] == ["miss", "hit"]
+    assert [(event.body, b"".join(event.answer)) for event in events] == [(b"x", b"1:x")] * 2
+    assert [event.request_id for event in events] == [each.headers["x-request-id"] for each in answers]
 
 
 async def test_the_same_at_once_is_computed_once() -> None:

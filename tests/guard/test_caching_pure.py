@@ -95,6 +95,13 @@ def test_models_that_draw_nothing_need_no_parameters() -> None:
     assert not may(RUNTIME, b"\x89PNG")
 
 
+def test_a_providers_answers_are_kept_where_that_was_declared() -> None:
+    greedy = {"messages": [], "temperature": 0}
+    assert not may(CHAT, greedy, model=Model(elsewhere=True))
+    assert may(CHAT, greedy, model=Model(elsewhere=True, declared=True))
+    assert not may(CHAT, {"messages": []}, model=Model(elsewhere=True, declared=True))
+
+
 def test_what_another_host_says_is_not_kept() -> None:
     image = {"messages": [{"content": [{"image_url": {"url": "https://a/b.png"}}]}], "temperature": 0}
     assert may(CHAT, image)  # refused further on: no host is allowed

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
+from server.capture.capturing import Capturing
 from server.dialects.engine import Engines
 from server.dialects.identity import Identity
 from server.guard.caching.metrics import CacheMetrics
@@ -17,11 +18,14 @@ from server.guard.caching.question import DRAWING, Model, key, repeatable
 from server.guard.caching.recording import Recording, headers_for
 from server.guard.caching.store import Answer, Store
 from server.guard.exchange import Cut, Exchange
+from server.guard.keeping import kept
 from server.guard.metrics import Metrics
 from server.guard.turns import principal_of
-from server.spec import Cache, VariantSpec
+from server.spec import Cache, Task, VariantSpec
 
 X_CACHE = b"x-cache"
+EXTERNAL: Task = "external"
+"""The task of a model that a provider hosts, and its name."""
 
 Run = Callable[[Exchange, bytes], Awaitable[None]]
 """Has the application answer."""
@@ -40,8 +44,12 @@ Outcome = Answer | Unanswered
 class ResponseCache:
     """For one event loop."""
 
-    def __init__(self, wanted: Cache, model: Model, identity: Identity, metrics: Metrics) -> None:
+    def __init__(
+        self, wanted: Cache, model: Model, identity: Identity, metrics: Metrics, capturing: Capturing | None = None
+    ) -> None:
+        """`capturing` takes hits too."""
         self._wanted = wanted
+        self._capturing = capturing
         self._model = model
         self._metrics = CacheMetrics(identity, metrics.periods)
         self._store = Store(
@@ -59,17 +67,21 @@ class ResponseCache:
         self._cleared += 1
 
     @classmethod
-    def of(cls, variant: VariantSpec, engines: Engines, identity: Identity, metrics: Metrics) -> ResponseCache | None:
+    def of(
+        cls, variant: VariantSpec, engines: Engines, identity: Identity, metrics: Metrics,
+        capturing: Capturing | None = None,
+    ) -> ResponseCache | None:  # fmt: skip
         """None: the variant asks for none."""
         if variant.cache is None:
             return None
         model = Model(
             opaque=engines.payload is not None,
             generates=engines.text is not None or any(path in engines.openai_routes for path in DRAWING),
+            elsewhere=EXTERNAL in (variant.task, variant.model),
             declared=variant.cache.deterministic,
             limits=variant.limits,
         )
-        return cls(variant.cache, model, identity, metrics)
+        return cls(variant.cache, model, identity, metrics, capturing)
 
     async def serve(self, exchange: Exchange, body: bytes, run: Run) -> None:
         """Answers a request that was let in. Raises what `run` raises."""
@@ -124,10 +136,9 @@ class ResponseCache:
 
     async def _replay(self, answer: Answer, result: str, exchange: Exchange, body: bytes) -> None:
         self._say(exchange, result)
-        if exchange.kept is not None:
-            exchange.kept.keep_from_shadow()
         exchange.allow(self._model.limits.request_timeout_s, Cut.ANSWER_TIMEOUT)
         exchange.bytes_in = len(body)
+        exchange.kept = kept(None, self._capturing, exchange, body)
         headers = headers_for(answer, exchange.request_id)
         await exchange.emit({"type": "http.response.start", "status": 200, "headers": headers})
         await exchange.emit({"type": "http.response.body", "body": answer.body, "more_body": False})

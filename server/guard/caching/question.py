@@ -48,6 +48,8 @@ class Model:
     """Bodies are nobody's business but the engine's."""
     generates: bool = True
     """It draws tokens; other engines compute the same each time."""
+    elsewhere: bool = False
+    """A provider answers, who promises no more than to try."""
     declared: bool = False
     """Whoever deployed it says that it answers the same request the same each time."""
     limits: Limits = field(default_factory=Limits)
@@ -58,7 +60,7 @@ def repeatable(model: Model, route: Route, scope: Scope, body: bytes) -> bool:
     if scope["method"] != "POST" or route.kind not in (Kind.CONTAINER, Kind.RUNTIME, Kind.OPENAI):
         return False
     headers: dict[bytes, bytes] = dict(scope["headers"])
-    if not _in_order(headers):
+    if not _in_order(headers) or (model.elsewhere and not model.declared):
         return False
     if model.opaque and route.kind is not Kind.OPENAI:
         return model.declared and SESSION not in headers
