@@ -104,6 +104,7 @@ class RayHead:
             f"--port={port}", f"--temp-dir={self.directory}", f"--num-cpus={cpus}", "--include-dashboard=false",
             f"--ray-client-server-port={free_port('127.0.0.1')}", "--disable-usage-stats",
             f"--object-store-memory={256 * 1024**2}",
+            "--include-log-monitor=false",  # replicas write logs of their own, and no driver asks for others
         ]  # fmt: skip
         done = subprocess.run(
             argv,
