@@ -73,6 +73,8 @@ class VllmApp:
     app: ASGIApp
     routes: frozenset[str]
     tasks: tuple[str, ...]
+    models: Any
+    """vLLM's `OpenAIServingModels`: the model and its adapters, as the application knows them."""
 
 
 def flags(options: Mapping[str, JsonValue]) -> list[str]:
@@ -93,9 +95,11 @@ def flags(options: Mapping[str, JsonValue]) -> list[str]:
 
 
 def arguments(
-    model: str, served_name: str, runner: str, options: Mapping[str, JsonValue], media_hosts: Sequence[str] = ()
+    model: str, names: Sequence[str], runner: str, options: Mapping[str, JsonValue], media_hosts: Sequence[str] = ()
 ) -> argparse.Namespace:
     """Parsed arguments of vLLM's server. Raises BadRequest with the parser's own words.
+
+    `names`: what the model is called, the one in its answers first.
 
     `media_hosts` are the only hosts that media may be fetched from. The guard holds to that already; this is the
     second fence, as vLLM takes an empty list to allow every host.
@@ -107,7 +111,7 @@ def arguments(
         def error(self, message: str) -> None:
             raise BadRequest(f"engine options: {message}", field="engine")
 
-    given = ["--model", model, "--served-model-name", served_name, "--runner", runner]
+    given = ["--model", model, "--served-model-name", *names, "--runner", runner]
     fenced = ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
     parsed = make_arg_parser(Parser(add_help=False)).parse_args([*given, *flags(options), *fenced])
     try:
@@ -158,7 +162,8 @@ async def start(args: argparse.Namespace) -> VllmApp:
         for kind in (EngineDeadError, EngineGenerateError):
             app.exception_handler(kind)(_engine_failed)
         await init_app_state(engine, app.state, args, tasks)
-    return VllmApp(engine=engine, app=_Renamed(app), routes=_routes(_paths(app)), tasks=tasks)
+    models = app.state.openai_serving_models
+    return VllmApp(engine=engine, app=_Renamed(app), routes=_routes(_paths(app)), tasks=tasks, models=models)
 
 
 async def _engine_failed(_request: Any, error: Exception) -> Response:
