@@ -39,7 +39,9 @@ def chosen(specifications: Document, instance_type: str | None) -> Document:
     return several[types.index(instance_type)]  # type: ignore[no-any-return]
 
 
-def fleet(store: Store, endpoint: EndpointSpec, variant: str, name: str, asked: Document, machine: Machine) -> EndpointSpec:
+def fleet(
+    store: Store, endpoint: EndpointSpec, variant: str, name: str, asked: Document, machine: Machine
+) -> EndpointSpec:
     """What runs component `name` on a variant of `endpoint`. `asked`: Specification or Specifications, and CopyCount.
     `problem` tells what stands in its way. Raises BadRequest for what is no specification of a base component."""
     facts: Any = endpoint.sagemaker.get("Variants", {})

@@ -16,6 +16,7 @@ from server.controller.decide import Delete, Forget, Report, Seen, Settle, Step
 from server.spec import EndpointSpec
 from server.store.store import Resource
 
+
 class Decider(Protocol):
     """How resources of a kind are decided; a module is one."""
 

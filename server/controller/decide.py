@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -139,14 +139,15 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
     ready = [beat.variant for beat in seen.beats if beat.endpoint == resource.name and beat.phase == "ready"]
     return {
         "variants": {
-            variant["name"]: {
-                # A variant for inference components has no replicas; what was asked for of its instances is there.
-                "replicas": variant["scaling"]["min_replicas"] if variant.get("hosts") else ready.count(variant["name"]),
-                "weight": variant["weight"],
-            }
+            variant["name"]: {"replicas": _there(variant, ready), "weight": variant["weight"]}
             for variant in (*resource.document["variants"], *resource.document.get("shadows", ()))
         }
     }
+
+
+def _there(variant: Mapping[str, Any], ready: Sequence[str]) -> int:
+    """A variant for inference components has no replicas: what was asked for of its instances is there."""
+    return int(variant["scaling"]["min_replicas"]) if variant.get("hosts") else ready.count(variant["name"])
 
 
 def needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:

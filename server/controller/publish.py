@@ -16,7 +16,6 @@ from server.edge.routes import Backend, RouteTable, Server, place
 from server.spec import EndpointSpec, VariantSpec
 from server.store.store import Resource
 
-
 Owned = Sequence[tuple[Resource, str]]
 """Resources with their accounts, as they are told apart."""
 

@@ -79,8 +79,8 @@ class Call:
         """Whom the request is for: the model, or one of its adapters. `named`: as which model its body names it;
         `head`: as which component its address does, which goes before the header.
 
-        Raises BadRequest for a request that names none of them where it must, or that names two; NotReady for an adapter
-        that is not loaded here yet.
+        Raises BadRequest for a request that names none of them where it must, or that names two; NotReady for an
+        adapter that is not loaded here yet.
         """
         return components.chosen(identity, head or self.headers.get(COMPONENT, b"").decode("latin-1"), named)
 

@@ -40,7 +40,7 @@ def chosen(identity: Identity, header: str, named: object = None) -> str:
     """The model's own name, or that of one of its adapters. `header`: the component that the request's head names, if
     any; `named`: the model that its body names, if any.
 
-    Raises BadRequest where both name different ones, or neither does and one must; NotReady for what is not loaded here.
+    Raises BadRequest where both name different ones, or neither does and one must; NotReady for what is not loaded.
     """
     if not identity.component:
         if header:

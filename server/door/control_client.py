@@ -28,8 +28,8 @@ class ControlClient:
         )
 
     async def wake(self, endpoint: str, timeout_s: float, account: str = "", component: str = "") -> None:
-        """Returns once `endpoint`, or its inference component, can be routed to. `account`: its owner's, empty for this Hearth's own. Raises
-        NotFound, NotReady or Throttled."""
+        """Returns once `endpoint`, or its inference component, can be routed to. `account`: its owner's, empty for this
+        Hearth's own. Raises NotFound, NotReady or Throttled."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:

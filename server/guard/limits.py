@@ -8,7 +8,7 @@ neither FIELDS nor UNCHECKED is one that the engine ignores.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from server.dialects.documents import json_type

@@ -11,7 +11,6 @@ from server.replicas.plan import Home, Plan
 from server.replicas.scaling import autoscaling
 from server.spec import EndpointSpec, VariantSpec
 
-
 MIB = 1024 * 1024
 
 

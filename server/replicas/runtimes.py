@@ -37,8 +37,8 @@ CONFIGURATION = ["config.json", "modules.json"]
 
 
 NO_LORA = (
-    "its base was started without LoRA: its container needs OPTION_ENABLE_LORA=true (or SM_VLLM_ENABLE_LORA=true) in its "
-    "Environment, and OPTION_MAX_LORA_RANK where ranks are above 16"
+    "its base was started without LoRA: its container needs OPTION_ENABLE_LORA=true (or SM_VLLM_ENABLE_LORA=true) in "
+    "its Environment, and OPTION_MAX_LORA_RANK where ranks are above 16"
 )
 PREFILL_SPARE = 8
 """vLLM may hold one request more for so many that run, as it begins several in one step."""

@@ -130,7 +130,7 @@ def update_inference_component_runtime_config(context: Context, request: Request
     """Asks for another number of copies; those that are there stay."""
     current = _changeable(context, request)
     if not is_base(current):
-        raise BadRequest(f"Inference component {current.name} is an adapter; its base has the copies.", field="copyCount")
+        raise BadRequest(f"Inference component {current.name} is an adapter, which has no copies.", field="copyCount")
     old = fleet(current)
     spec = component_fleets.with_copies(old, request["DesiredRuntimeConfig"]["CopyCount"])
     host = EndpointSpec.model_validate(context.store.get(ENDPOINT.name, old.name).document)
