@@ -78,9 +78,9 @@ def _own(component: Resource, step: Step) -> Step | None:
 
 def _empty(component: Resource, here: Seen) -> list[Step]:
     """Without copies it has no application: nothing wakes it but another copy count."""
-    going: list[Step] = [Delete(app) for app, state in here.apps.items() if state.status != "deleting"]
-    done = component.status == "InService" or not here.settled
-    return going if going or done else [Report("InService")]
+    if here.apps:
+        return [Delete(app) for app, state in here.apps.items() if state.status != "deleting"]
+    return [] if component.status == "InService" or not here.settled else [Report("InService")]
 
 
 def _adapter(adapter: Resource, on: Seen) -> list[Step]:

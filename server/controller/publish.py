@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from server.beat import Beat
 from server.control.capacity import serverless
-from server.control.components import as_endpoint, base_of, is_base
+from server.control.components import as_endpoint, base_of, copies, fleet, is_base
 from server.controller.registry import Heard, Registry, ready
 from server.controller.rollout import recall
 from server.controller.shares import routing, shared
@@ -40,7 +40,7 @@ def route_table(
     backends += tuple(
         replace(backend, account=account, component=part.name)
         for part, account in parts
-        if is_base(part)
+        if is_base(part) and (copies(fleet(part)) or fleet(part).pending is not None)
         for backend in _backends(as_endpoint(part), registry.within(account).on(part.name))
     )
     bounds = {place(account, resource.name): _concurrency(resource) for resource, account in found}

@@ -39,7 +39,8 @@ class Models:
 def _models(store: Store) -> list[Resource]:
     """Endpoints and inference components, but not the endpoints that only hold those."""
     found = endpoints.find(store)
-    return [each for each in found if not _hosts(each)] + store.find(components.KIND)
+    parts = [each for each in store.find(components.KIND) if each.status != "Failed"]
+    return [each for each in found if not _hosts(each)] + parts
 
 
 def _model(store: Store, name: str) -> Resource:

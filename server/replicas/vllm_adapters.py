@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 from server.errors import BadRequest
+from server.replicas import lora_shapes
 
 CONFIG = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors",)
+WEIGHTS = "adapter_model.safetensors"
 """PEFT's file; its older `.bin` is a pickle, and loading one could run code."""
 
 
@@ -30,7 +32,7 @@ class VllmAdapters:
         """See `Loader.load`. Raises BadRequest: what cannot be loaded is not PEFT's, or not of this model."""
         from vllm.lora.request import LoRARequest
 
-        _check(folder)
+        await asyncio.to_thread(self._check, folder)
         present = self.request(name)
         if present is None:
             self._last += 1
@@ -45,13 +47,24 @@ class VllmAdapters:
         # Without `load_inplace`, by which the engine would load it again for every step.
         self._models.lora_requests[name] = LoRARequest(name, number, str(folder))
 
+    def _check(self, folder: Path) -> None:
+        _check_configuration(folder)
+        lora_shapes.check(folder / WEIGHTS, _folder(self._engine.model_config.model))
+
     async def unload(self, name: str) -> None:
         present = self._models.lora_requests.pop(name, None)
         if present is not None:
             await self._engine.remove_lora(present.lora_int_id)
 
 
-def _check(folder: Path) -> None:
+def _folder(model: str) -> Path:
+    """Where the engine has the base's weights from: a folder, or what was downloaded of a hub's model."""
+    from huggingface_hub import snapshot_download
+
+    return Path(model) if Path(model).is_dir() else Path(snapshot_download(model, local_files_only=True))
+
+
+def _check_configuration(folder: Path) -> None:
     """Raises BadRequest for what is not PEFT's folder of a LoRA adapter."""
     try:
         config = json.loads((folder / CONFIG).read_bytes())
@@ -61,8 +74,8 @@ def _check(folder: Path) -> None:
         raise BadRequest(f"{CONFIG} is not JSON: {error}", field="artifactUrl") from None
     if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA":
         raise BadRequest(f"{CONFIG} is not of a LoRA adapter", field="artifactUrl")
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        raise BadRequest(f"the adapter has no {' or '.join(WEIGHTS)}", field="artifactUrl")
+    if not (folder / WEIGHTS).is_file():
+        raise BadRequest(f"the adapter has no {WEIGHTS}", field="artifactUrl")
 
 
 def _words(error: Exception) -> str:

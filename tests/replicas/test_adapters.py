@@ -11,8 +11,9 @@ import pytest
 from server.errors import BadRequest
 from server.replicas.adapters import RETRY_S, Adapters, NoLoader
 from server.replicas.artifacts import Artifacts
-from server.replicas.vllm_adapters import VllmAdapters
-from tests.fixtures.lora import adapter
+from server.replicas.lora_shapes import check
+from server.replicas.vllm_adapters import WEIGHTS, VllmAdapters
+from tests.fixtures.lora import BASE, adapter
 
 
 class Engine:
@@ -74,6 +75,15 @@ async def test_an_engine_without_adapters_says_why(tmp_path: Path, held: tuple[A
     adapters, _ = held
     await adapters.hold(NoLoader("no LoRA"), wanted(tmp_path, 1, "a"))
     assert adapters.to_wire() == {"a": {"version": 1, "error": "no LoRA"}}
+
+
+def test_an_adapter_of_another_model_is_told_by_its_shapes(tmp_path: Path) -> None:
+    check(adapter(tmp_path / "right", seed=1) / WEIGHTS, BASE)
+    with pytest.raises(BadRequest, match="q_proj is 8 x 200, and the model's weight is 384 x 384"):
+        check(adapter(tmp_path / "wrong", seed=1, hidden=200) / WEIGHTS, BASE)
+    (tmp_path / "torn").write_bytes(b"{}")
+    with pytest.raises(BadRequest, match="torn cannot be read"):
+        check(tmp_path / "torn", BASE)
 
 
 @pytest.mark.parametrize(
