@@ -69,6 +69,10 @@ class Tried:
     generation: int
     times: int
 
+    @classmethod
+    def again(cls, before: Tried | None, generation: int) -> Tried:
+        return cls(generation, 1 if before is None or before.generation != generation else before.times + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

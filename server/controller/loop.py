@@ -263,7 +263,7 @@ class Controller:
                 home = await asyncio.to_thread(home_of, self.home, resource, self.settings.account)
                 await self._bounded(cluster.deploy, spec, variant, home, name)
                 if plain not in apps:
-                    self._tried[name] = _tried_again(self._tried.get(name), resource.generation)
+                    self._tried[name] = Tried.again(self._tried.get(name), resource.generation)
                 self._scaled[name] = variant.scaling
             case Delete(plain):
                 app = replace(plain, account=account)
@@ -302,7 +302,3 @@ def _tell_gone(beat: Beat) -> None:
         log.info("replica gone", phase=beat.phase, **named)
     else:
         log.warning("replica lost", phase=beat.phase, **named)
-
-
-def _tried_again(before: Tried | None, generation: int) -> Tried:
-    return Tried(generation, 1 if before is None or before.generation != generation else before.times + 1)
