@@ -70,7 +70,7 @@ class Api:
     async def _kept(self, beat: Beat, points: Sequence[Point]) -> bool:
         heard = self.controller.registry.within(beat.account).on(beat.component)
         instances = len(ready(heard.of(beat.endpoint, beat.variant)))
-        return await self.controller.meter.keep(beat.account, beat.endpoint, points, instances)
+        return await self.controller.meter.keep(beat.account, beat.endpoint, points, instances, beat.component)
 
     async def wake(self, request: Request) -> Response:
         """Waits until an endpoint, or its ``component``, can be routed to, waking it if it sleeps. Bounded by
