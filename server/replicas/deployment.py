@@ -85,6 +85,7 @@ class Replica:
         self.metrics.started(warm=how == "warm")
         self.artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
         self.adapters = Adapters(self.artifacts)
+        self.wanted: Mapping[str, Any] = {}
         self.adapting: asyncio.Task[None] | None = None
         self.identity = Identity(
             endpoint=plan.endpoint,
@@ -129,8 +130,9 @@ class Replica:
             cache=ResponseCache.of(plan.variant, runtime.engines, self.identity, self.metrics, self.capturing),
         )  # fmt: skip
         await self.heart.know()
+        self._adapt(self.wanted)
         if self.adapting is not None:
-            await self.adapting
+            await self.adapting  # no request comes for an adapter that is not here yet
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
         self.phase, self.detail = "ready", ""
         self.watching = asyncio.create_task(usage.watch(self.metrics.periods))
@@ -160,8 +162,8 @@ class Replica:
         )
 
     def _adapt(self, wanted: Mapping[str, Any]) -> None:
-        """Sees to it that these adapters are held, and tells what became of them."""
-        runtime = self.runtime
+        """Sees to it that these adapters are held, once there is an engine, and tells what became of them."""
+        runtime, self.wanted = self.runtime, wanted
         idle = self.adapting is None or self.adapting.done()
         if runtime is not None and idle and self.adapters.lacks(wanted):
             self.adapting = asyncio.create_task(self._hold(runtime.adapters, wanted))

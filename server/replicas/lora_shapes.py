@@ -1,4 +1,4 @@
-"""Whether a LoRA adapter is of the model that it is put on, by the shapes of both. Only files' heads are read.
+"""Whether a LoRA adapter is of the model that it is put on, by the shapes of both, and whether it is of numbers.
 
 vLLM copies an adapter's matrices into its own without looking: smaller ones fill a corner, and answers are nonsense.
 """
@@ -36,6 +36,14 @@ def check(adapter: Path, model: Path) -> None:
                 f"model's weight is {_shown(weight)}",
                 field="artifactUrl",
             )
+
+
+def check_numbers(adapter: Path) -> None:
+    """Raises BadRequest for weights that are no finite numbers: in one batch they would reach other requests too."""
+    with safe_open(adapter, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            if not tensors.get_tensor(name).isfinite().all():
+                raise BadRequest(f"the adapter's {name} holds numbers that are not finite", field="artifactUrl")
 
 
 def shapes(*files: Path) -> Mapping[str, Shape]:

@@ -50,6 +50,7 @@ class VllmAdapters:
     def _check(self, folder: Path) -> None:
         _check_configuration(folder)
         lora_shapes.check(folder / WEIGHTS, _folder(self._engine.model_config.model))
+        lora_shapes.check_numbers(folder / WEIGHTS)
 
     async def unload(self, name: str) -> None:
         present = self._models.lora_requests.pop(name, None)

@@ -11,7 +11,7 @@ import pytest
 from server.errors import BadRequest
 from server.replicas.adapters import RETRY_S, Adapters, NoLoader
 from server.replicas.artifacts import Artifacts
-from server.replicas.lora_shapes import check
+from server.replicas.lora_shapes import check, check_numbers
 from server.replicas.vllm_adapters import WEIGHTS, VllmAdapters
 from tests.fixtures.lora import BASE, adapter
 
@@ -81,6 +81,9 @@ def test_an_adapter_of_another_model_is_told_by_its_shapes(tmp_path: Path) -> No
     check(adapter(tmp_path / "right", seed=1) / WEIGHTS, BASE)
     with pytest.raises(BadRequest, match="q_proj is 8 x 200, and the model's weight is 384 x 384"):
         check(adapter(tmp_path / "wrong", seed=1, hidden=200) / WEIGHTS, BASE)
+    check_numbers(tmp_path / "right" / WEIGHTS)
+    with pytest.raises(BadRequest, match="not finite"):
+        check_numbers(adapter(tmp_path / "infinite", seed=1, strength=float("inf")) / WEIGHTS)
     (tmp_path / "torn").write_bytes(b"{}")
     with pytest.raises(BadRequest, match="torn cannot be read"):
         check(tmp_path / "torn", BASE)

@@ -7,6 +7,7 @@ import json
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,10 @@ def test_adapters_come_and_go_in_the_running_engine(
     first, second = said(runtime, "first"), said(runtime, "second")
     assert len({plain, first, second}) == 3
     assert said(runtime, BASE) == plain
+    with ThreadPoolExecutor(8) as pool:  # in one batch, on the rows of which vLLM's own operations mixed them up
+        asked = [BASE, "first", BASE, "second"] * 6
+        answers = set(zip(asked, pool.map(lambda name: said(runtime, name), asked), strict=True))
+    assert answers == {(BASE, plain), ("first", first), ("second", second)}
     answer = runtime.invoke_endpoint_with_response_stream(
         EndpointName=ENDPOINT, InferenceComponentName="first", ContentType="application/json", Body=BODY
     )
