@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.control import components, quotas
-from server.errors import Conflict, NotFound
+from server.errors import BadRequest, Conflict, NotFound
 from server.spec import EndpointSpec
 from server.store.quotas import Defaults
 from server.store.store import Resource, Store
@@ -30,6 +30,8 @@ def deploy(store: Store, spec: EndpointSpec, limits: Defaults | None = None) -> 
 
 def _deployed(store: Store, spec: EndpointSpec) -> tuple[EndpointSpec | None, Resource]:
     """What the endpoint was, and what it is now."""
+    if any(variant.component for variant in spec.fleet):
+        raise BadRequest("component: CreateInferenceComponent puts components on endpoints.", field="component")
     document = spec.model_dump(mode="json")
     try:
         current = store.get(KIND, spec.name)

@@ -131,9 +131,10 @@ class Runtime:
     async def _inputs(self, call: Call, document: dict[str, Any], outlet: Outlet, *, streams: bool) -> None:
         inputs, parameters, stream = self._envelope(document, streams=streams)
         model = call.model(self._identity, document.get("model"))
-        engines = self._engines
+        engines, adapter = self._engines, model if model in self._identity.adapters else ""
+        if adapter and engines.text is None:
+            raise BadRequest(f"adapter {adapter} takes no inputs; it takes {', '.join(self._openai.accepted_keys())}")
         if engines.text is not None:
-            adapter = model if model in self._identity.adapters else ""
             await self._text(engines.text, inputs, parameters, outlet, call.request_id, adapter, stream=stream)
         elif engines.embedding is not None:
             _refuse_parameters(parameters, "an embedding model")

@@ -192,8 +192,8 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
     runner = "generate" if loaded.task == "generate" else "pooling"
     hosts = variant.limits.allowed_media_hosts
     with timed("arguments"):
-        names = (variant.component, endpoint) if variant.component else (endpoint,)
-        arguments = vllm_app.arguments(loaded.source, names, runner, variant.engine, hosts)
+        name = variant.component or endpoint
+        arguments = vllm_app.arguments(loaded.source, name, runner, variant.engine, hosts)
     started = await vllm_app.start(arguments)
     engine = started.engine
     adapters = VllmAdapters(engine, started.models) if engine.vllm_config.lora_config is not None else None

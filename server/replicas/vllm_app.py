@@ -95,11 +95,9 @@ def flags(options: Mapping[str, JsonValue]) -> list[str]:
 
 
 def arguments(
-    model: str, names: Sequence[str], runner: str, options: Mapping[str, JsonValue], media_hosts: Sequence[str] = ()
+    model: str, served_name: str, runner: str, options: Mapping[str, JsonValue], media_hosts: Sequence[str] = ()
 ) -> argparse.Namespace:
     """Parsed arguments of vLLM's server. Raises BadRequest with the parser's own words.
-
-    `names`: what the model is called, the one in its answers first.
 
     `media_hosts` are the only hosts that media may be fetched from. The guard holds to that already; this is the
     second fence, as vLLM takes an empty list to allow every host.
@@ -111,7 +109,7 @@ def arguments(
         def error(self, message: str) -> None:
             raise BadRequest(f"engine options: {message}", field="engine")
 
-    given = ["--model", model, "--served-model-name", *names, "--runner", runner]
+    given = ["--model", model, "--served-model-name", served_name, "--runner", runner]
     fenced = ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
     parsed = make_arg_parser(Parser(add_help=False)).parse_args([*given, *flags(options), *fenced])
     try:
