@@ -46,6 +46,11 @@ def copies(spec: EndpointSpec) -> int:
     return spec.variants[0].scaling.min_replicas
 
 
+def address(resource: Resource) -> tuple[str, str]:
+    """Endpoint and component; of an endpoint itself: no component."""
+    return (resource.document["EndpointName"], resource.name) if resource.kind == KIND else (resource.name, "")
+
+
 def as_endpoint(component: Resource) -> Resource:
     """A base component as if it were an endpoint by itself."""
     return replace(component, name=component.document["EndpointName"], document=component.document["fleet"])
@@ -88,12 +93,13 @@ Wanted = dict[str, dict[str, Any]]
 """Adapters that a replica should hold, by name: `url` and `version`."""
 
 
-def wanted_adapters(components: Iterable[Resource]) -> dict[str, Wanted]:
-    """What the replicas of each base are to hold. `components`: of one account."""
-    found: dict[str, Wanted] = {}
+def wanted_adapters(components: Iterable[Resource]) -> dict[tuple[str, str], Wanted]:
+    """What the replicas of each base are to hold, by its account and name."""
+    found: dict[tuple[str, str], Wanted] = {}
     for component in components:
         base = base_of(component)
         if base is not None and component.status in WANTED:
             url = component.document["Specification"]["Container"]["ArtifactUrl"]
-            found.setdefault(base, {})[component.name] = {"url": url, "version": component.generation}
+            of_base = found.setdefault((component.account, base), {})
+            of_base[component.name] = {"url": url, "version": component.generation}
     return found

@@ -50,11 +50,14 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
     if sum(variant.weight for variant in variants[:production]) <= 0:
         problems.append("at least one variant needs an InitialVariantWeight above 0")
         variants[0] = variants[0].model_copy(update={"weight": 1.0})
+    captured = capture.spec(config.get("DataCaptureConfig"))
+    if captured is not None and any(variant.hosts for variant in variants):
+        problems.append("data capture (`DataCaptureConfig`) of inference components cannot be run yet")
     return EndpointSpec(
         name=name,
         variants=tuple(variants[:production]),
         shadows=tuple(variants[production:]),
-        capture=capture.spec(config.get("DataCaptureConfig")),
+        capture=captured,
         problem="; ".join(problems) or None,
         sagemaker={"EndpointConfigName": config_name, "Variants": remembered},
     )

@@ -92,7 +92,7 @@ class Controller:
         """Applications that were there at the last look."""
         self._scaled: dict[AppName, Scaling] = {}
         self._tried: dict[AppName, Tried] = {}
-        self._adapters: dict[str, dict[str, parts.Wanted]] | None = None
+        self._adapters: Mapping[tuple[str, str], parts.Wanted] | None = None
         """By account and base component; None: not looked yet."""
         self._address = address
         self._clock = clock
@@ -124,7 +124,8 @@ class Controller:
 
     def adapters(self, beat: Beat) -> parts.Wanted | None:
         """The adapters that a replica is to hold; None while that is not known."""
-        return None if self._adapters is None else self._adapters.get(beat.account, {}).get(beat.component, {})
+        base = beat.account or self.settings.account, beat.component
+        return None if self._adapters is None else self._adapters.get(base, {})
 
     def wake(self, resource: Resource) -> None:
         """Has every variant of an endpoint that takes traffic start at least one replica."""
@@ -192,8 +193,7 @@ class Controller:
             for resource in own:
                 sight = seen.on("") if resource.kind == KIND else seen
                 await self._bring_closer(await self._observed(resource, sight), sight, cluster)
-        there = {(self._tenant(resource), resource.name, "") for resource in resources}
-        there |= {(self._tenant(each), each.document["EndpointName"], each.name) for each in components}
+        there = {(self._tenant(each), *parts.address(each)) for each in (*resources, *components)}
         for name in [name for name in apps if (name.account, name.endpoint, name.component) not in there]:
             await self._bounded(cluster.delete, name)
             self._scaled.pop(name, None)
@@ -202,10 +202,7 @@ class Controller:
     async def _components(self, accounts: Sequence[str]) -> list[Resource]:
         """Those of the accounts; what adapters their replicas are to hold follows from them."""
         every = await asyncio.to_thread(everywhere, self.store, parts.KIND)
-        self._adapters = {
-            tenant(account, self.settings.account): parts.wanted_adapters(c for c in every if c.account == account)
-            for account in accounts
-        }
+        self._adapters = parts.wanted_adapters(every)
         return [component for component in every if component.account in accounts]
 
     async def _wake_up(self) -> None:

@@ -15,7 +15,7 @@ from server.errors import LimitExceeded
 from server.spec import EndpointSpec, Resources
 from server.store.quotas import INSTANCES, Defaults
 from server.store.store import Store
-from tests.control.conftest import ROLE
+from tests.control.conftest import ACCOUNT, ROLE
 from tests.control.test_endpoint_resource import settle
 from tests.control.test_models import CONTAINER, make_config, make_model, refused
 
@@ -151,6 +151,16 @@ def test_configurations_that_mix_both_are_refused(sagemaker: Any) -> None:
     assert "needs a ModelName" in refused(lambda: make_config(sagemaker, "c", serverless, ExecutionRoleArn=ROLE))[1]
 
 
+def test_data_capture_of_components_is_not_passed_over(sagemaker: Any, store: Store) -> None:
+    capture = {
+        "EnableCapture": True, "InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://bucket/captured",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }  # fmt: skip
+    make_config(sagemaker, "c", HOST, ExecutionRoleArn=ROLE, DataCaptureConfig=capture)
+    sagemaker.create_endpoint(EndpointName="ep", EndpointConfigName="c")
+    assert "data capture" in store.get("Endpoint", "ep").document["problem"]
+
+
 def test_components_are_listed_by_endpoint_and_variant(hosted: Any, store: Store) -> None:
     create(hosted, "one")
     create(hosted, "two")
@@ -213,12 +223,12 @@ def test_an_adapter_is_put_on_a_base_in_service(hosted: Any, store: Store) -> No
     assert found["InferenceComponentStatus"] == "Creating"
     assert "RuntimeConfig" not in found
     held = {"adapter": {"url": "s3://bucket/adapter.tar.gz", "version": 1}}
-    assert components.wanted_adapters(store.find(components.KIND)) == {"base": held}
+    assert components.wanted_adapters(store.find(components.KIND)) == {(ACCOUNT, "base"): held}
     report(store, "adapter")
     other = {"Container": {"ArtifactUrl": "s3://bucket/other.tar.gz"}}
     hosted.update_inference_component(InferenceComponentName="adapter", Specification=other)
     held = {"adapter": {"url": "s3://bucket/other.tar.gz", "version": 2}}
-    assert components.wanted_adapters(store.find(components.KIND)) == {"base": held}
+    assert components.wanted_adapters(store.find(components.KIND)) == {(ACCOUNT, "base"): held}
     report(store, "adapter", "Failed", "wrong shapes")
     assert components.wanted_adapters(store.find(components.KIND)) == {}
 
