@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import components, variants
+from server.control import caching, components, variants
 from server.control.instances import Machine, on_aws
 from server.control.placement import NO_ROOM, fits
 from server.errors import BadRequest
@@ -54,7 +54,10 @@ def fleet(
     shown = {member: asked[member] for member in ("Specification", "Specifications") if member in asked}
     if "StartupParameters" in specification:
         shown["StartupParameters"] = specification["StartupParameters"]
-    common = {"name": variant, "component": name, "resources": resources, "scaling": scaling}
+    host = next(each for each in endpoint.variants if each.name == variant)
+    common = {
+        "name": variant, "component": name, "resources": resources, "scaling": scaling, "routing": host.routing,
+    }  # fmt: skip
     problem = None
     try:
         made = VariantSpec.model_validate({**common, **_run(store, specification)})
@@ -104,6 +107,8 @@ def _run(store: Store, specification: Document) -> dict[str, Any]:
     if "AcceleratorPartitionType" in specification["ComputeResourceRequirements"]:
         raise BadRequest("parts of an accelerator (`AcceleratorPartitionType`) cannot be given to a copy yet")
     mode, parts = variants.containers_of(store, _container(specification))
+    if caching.asked([part.get("Environment", {}) for part in parts]) is not None:
+        raise BadRequest("the response cache of inference components cannot be run yet")
     return variants.run(mode, parts)
 
 

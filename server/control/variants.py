@@ -127,7 +127,9 @@ def _host(wanted: Document) -> VariantSpec:
     """A variant for inference components."""
     _check_instances(wanted)
     weight = wanted.get("InitialVariantWeight", 1.0)
-    return VariantSpec(name=wanted["VariantName"], hosts=True, weight=weight, scaling=scaling(wanted))
+    return VariantSpec(
+        name=wanted["VariantName"], hosts=True, weight=weight, scaling=scaling(wanted), routing=routing(wanted)
+    )
 
 
 def _package(store: Store, given: str) -> Document:

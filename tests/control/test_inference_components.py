@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.control import components
+from server.control import caching, components
 from server.control.instances import Machine
 from server.control.operations import Context
 from server.control.resources.inference_component import create_inference_component
@@ -149,6 +149,21 @@ def test_configurations_that_mix_both_are_refused(sagemaker: Any) -> None:
     assert "Either every variant names a model" in words
     serverless = {"VariantName": "v", "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}
     assert "needs a ModelName" in refused(lambda: make_config(sagemaker, "c", serverless, ExecutionRoleArn=ROLE))[1]
+
+
+def test_copies_are_routed_to_as_their_variant_says(hosted: Any, store: Store) -> None:
+    variant = {**HOST, "RoutingConfig": {"RoutingStrategy": "RANDOM"}}
+    make_config(hosted, "random", variant, ExecutionRoleArn=ROLE)
+    hosted.update_endpoint(EndpointName="ep", EndpointConfigName="random")
+    settle(store)
+    create(hosted)
+    assert fleet(store).variants[0].routing.strategy == "RANDOM"
+
+
+def test_a_cache_of_components_is_not_passed_over(hosted: Any, store: Store) -> None:
+    container = {**CONTAINER, "Environment": {**CONTAINER["Environment"], caching.CACHE: "true"}}
+    create(hosted, Specification={"Container": container, "ComputeResourceRequirements": NEEDS})
+    assert "response cache" in str(fleet(store).problem)
 
 
 def test_data_capture_of_components_is_not_passed_over(sagemaker: Any, store: Store) -> None:
