@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.control import caching, components
+from server.control import components
+from server.control.environment import CACHE
 from server.control.instances import Machine
 from server.control.operations import Context
 from server.control.resources.inference_component import create_inference_component
@@ -161,7 +162,7 @@ def test_copies_are_routed_to_as_their_variant_says(hosted: Any, store: Store) -
 
 
 def test_a_cache_of_components_is_not_passed_over(hosted: Any, store: Store) -> None:
-    container = {**CONTAINER, "Environment": {**CONTAINER["Environment"], caching.CACHE: "true"}}
+    container = {"Image": CONTAINER["Image"], "Environment": {"HF_MODEL_ID": "hearth-python-lm", CACHE: "true"}}
     create(hosted, Specification={"Container": container, "ComputeResourceRequirements": NEEDS})
     assert "response cache" in str(fleet(store).problem)
 
