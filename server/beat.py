@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Phase = Literal["starting", "loading", "ready", "draining", "failed"]
@@ -37,6 +37,10 @@ class Beat:
     started_at: float = 0.0
     account: str = ""
     """Whose endpoint it is; empty: this Hearth's own."""
+    component: str = ""
+    """The inference component that it is of, if it is of one."""
+    adapters: Mapping[str, Any] = field(default_factory=dict)
+    """What became of each adapter that it should hold (`Held`, as it travels), by its name."""
 
     def to_wire(self) -> dict[str, Any]:
         return asdict(self)

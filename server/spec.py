@@ -115,6 +115,8 @@ class Resources(Frozen):
 
     num_cpus: float = Field(1.0, ge=0)
     num_gpus: float = Field(0.0, ge=0)
+    memory_mb: int = Field(0, ge=0)
+    """MiB; 0: whatever it takes."""
 
 
 class ContainerSpec(Frozen):
@@ -137,6 +139,10 @@ class VariantSpec(Frozen):
     are `containers`."""
     containers: tuple[ContainerSpec, ...] = Field((), max_length=MOST_CONTAINERS)
     """What one replica runs in place of one `model`; `task`, `engine` and `env` are then each container's own."""
+    hosts: bool = False
+    """It has neither, and no replicas of its own: inference components are put on it."""
+    component: str = ""
+    """The inference component that this is; empty: a variant of its own. Its `name` is then the variant's it is on."""
     mode: Literal["Serial", "Direct"] = "Serial"
     """Each container answers what the one before it answered, or a request names the one that answers it."""
     task: Task | None = None
@@ -154,8 +160,8 @@ class VariantSpec(Frozen):
 
     @model_validator(mode="after")
     def _one_or_several(self) -> VariantSpec:
-        if bool(self.model) == bool(self.containers):
-            raise ValueError("a variant has either a model or containers")
+        if [bool(self.model), bool(self.containers), self.hosts].count(True) != 1:
+            raise ValueError("a variant has either a model or containers, or hosts inference components")
         if self.containers and (self.task is not None or self.engine or self.env):
             raise ValueError("task, engine and env belong to each of the containers")
         names = [container.name for container in self.containers]
@@ -244,11 +250,13 @@ class EndpointSpec(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> EndpointSpec:
-        names = [variant.name for variant in self.fleet]
+        names = [variant.name for variant in (*self.variants, *self.shadows)]
         if len(set(names)) != len(names):
             raise ValueError(f"variant names must differ, got {', '.join(names)}")
         if self.shadows and len(self.variants) > 1:
             raise ValueError(f"a shadow variant needs exactly one production variant, got {len(self.variants)}")
+        if self.hosts and (self.shadows or not all(variant.hosts for variant in self.variants)):
+            raise ValueError("either every variant of an endpoint hosts inference components, or none does")
         if sum(variant.weight for variant in self.variants) <= 0:
             raise ValueError("at least one variant needs a weight above 0")
         return self
@@ -256,4 +264,9 @@ class EndpointSpec(Frozen):
     @property
     def fleet(self) -> tuple[VariantSpec, ...]:
         """All that has replicas: the variants that answer clients, and their shadows."""
-        return (*self.variants, *self.shadows)
+        return tuple(variant for variant in (*self.variants, *self.shadows) if not variant.hosts)
+
+    @property
+    def hosts(self) -> bool:
+        """Whether inference components are put on it."""
+        return any(variant.hosts for variant in self.variants)

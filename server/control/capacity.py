@@ -1,16 +1,47 @@
-"""A variant's capacity as automatic scaling counts it: replicas, or a serverless one's provisioned concurrency."""
+"""What automatic scaling counts: a variant's replicas, a serverless one's provisioned concurrency, the copies of an
+inference component."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from server.control import variants
-from server.metrics.tracking import PROVISIONED
+from server.control import components, quotas, variants
+from server.metrics.tracking import COPIES, INSTANCES, PROVISIONED
 from server.spec import EndpointSpec, Scaling, VariantSpec
+from server.store.quotas import Defaults
+from server.store.scaling import Key
+from server.store.store import Resource, Store
 
-WORDS: Mapping[bool, str] = {False: "desired instance count", True: "provisioned concurrency"}
-"""What a capacity is called in an activity's description, by whether the variant is serverless."""
+WORDS: Mapping[str, str] = {
+    INSTANCES: "desired instance count", PROVISIONED: "provisioned concurrency", COPIES: "desired copy count",
+}  # fmt: skip
+"""What a capacity is called in an activity's description, by the scalable dimension."""
+
+
+def spec_of(row: Resource) -> EndpointSpec:
+    """What a scaled resource runs. Raises ValueError for an adapter, which has no copies."""
+    if row.kind != components.KIND:
+        return EndpointSpec.model_validate(row.document)
+    if not components.is_base(row):
+        raise ValueError(f"{row.name} is an adapter")
+    return components.fleet(row)
+
+
+def scaled(spec: EndpointSpec, key: Key) -> VariantSpec | None:
+    """The variant that a target scales; None where there is none of that name."""
+    return find(spec, key.variant) if key.variant else spec.variants[0]
+
+
+def keep(store: Store, row: Resource, document: Mapping[str, Any], limits: Defaults) -> None:
+    """Asks for `document` as what `row` runs. Raises Conflict when it was changed meanwhile, LimitExceeded."""
+    was, now = spec_of(row), EndpointSpec.model_validate(document)
+    if row.kind == components.KIND:
+        store.replace(row, {**row.document, "fleet": document}, row.status)
+        quotas.check_component(store, limits, was, now)
+    else:
+        store.replace(row, document, row.status)
+        quotas.check_endpoint(store, limits, was, now)
 
 
 def find(spec: EndpointSpec, name: str) -> VariantSpec | None:

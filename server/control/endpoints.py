@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.control import quotas
-from server.errors import Conflict, NotFound
+from server.control import components, quotas
+from server.errors import BadRequest, Conflict, NotFound
 from server.spec import EndpointSpec
 from server.store.quotas import Defaults
 from server.store.store import Resource, Store
@@ -30,6 +30,8 @@ def deploy(store: Store, spec: EndpointSpec, limits: Defaults | None = None) -> 
 
 def _deployed(store: Store, spec: EndpointSpec) -> tuple[EndpointSpec | None, Resource]:
     """What the endpoint was, and what it is now."""
+    if any(variant.component for variant in spec.fleet):
+        raise BadRequest("component: CreateInferenceComponent puts components on endpoints.", field="component")
     document = spec.model_dump(mode="json")
     try:
         current = store.get(KIND, spec.name)
@@ -40,15 +42,19 @@ def _deployed(store: Store, spec: EndpointSpec) -> tuple[EndpointSpec | None, Re
     if current.document == document and current.status != "Failed":
         return EndpointSpec.model_validate(document), current
     was = EndpointSpec.model_validate(current.document)
+    components.check_kept(store, current, spec)
     return was, store.replace(current, document, "Creating" if current.status == "Creating" else "Updating")
 
 
 def delete(store: Store, name: str) -> Resource:
-    """Asks for an endpoint's removal. Raises NotFound."""
+    """Asks for an endpoint's removal. Raises NotFound, BadRequest while inference components are on it."""
     current = store.get(KIND, name)
     if current.status == "Deleting":
         return current
-    return store.replace(current, current.document, "Deleting")
+    with store.transaction() as together:
+        going = together.replace(current, current.document, "Deleting")
+        components.check_empty(together, going)
+    return going
 
 
 def describe(store: Store, name: str) -> Resource:

@@ -6,6 +6,7 @@ import math
 
 from sqlalchemy import select
 
+from server.control.components import KIND as COMPONENT
 from server.errors import LimitExceeded
 from server.spec import EndpointSpec
 from server.store import quotas
@@ -19,6 +20,8 @@ def instances(spec: EndpointSpec) -> int:
     rolled out beside it, all of them or as many as one step of a rolling update adds."""
     if spec.problem is not None:
         return 0
+    if any(variant.component for variant in spec.variants) and not spec.variants[0].scaling.min_replicas:
+        return 0  # no copies of an inference component, and none wakes
     total = sum(variant.scaling.max_replicas for variant in spec.fleet)
     if spec.pending is None:
         return total
@@ -45,6 +48,12 @@ def check_endpoint(store: Store, defaults: Defaults, was: EndpointSpec | None, s
         _check(store, defaults, INSTANCES, delta)
 
 
+def check_component(store: Store, defaults: Defaults, was: EndpointSpec | None, spec: EndpointSpec) -> None:
+    """As for an endpoint: copies of inference components are replicas too. Raises LimitExceeded."""
+    if (delta := instances(spec) - (0 if was is None else instances(was))) > 0:
+        _check(store, defaults, INSTANCES, delta)
+
+
 def check_capacity(store: Store, defaults: Defaults, endpoint: EndpointSpec, variant: str, most: int) -> None:
     """Raises LimitExceeded where `variant` could never have `most` replicas beside all others that there are."""
     now = next((each.scaling.max_replicas for each in endpoint.fleet if each.name == variant), 0)
@@ -58,13 +67,16 @@ def _check(store: Store, defaults: Defaults, quota: Quota, delta: int, *, writte
         return
     with store.session() as session:
         quotas.alone(session, store.account)
-        query = select(ResourceRow.document).where(
-            ResourceRow.account == store.account, ResourceRow.kind == "Endpoint"
+        endpoints, parts = (
+            session.scalars(
+                select(ResourceRow.document).where(ResourceRow.account == store.account, ResourceRow.kind == kind)
+            ).all()
+            for kind in ("Endpoint", COMPONENT)
         )
-        documents = session.scalars(query).all()
-    used = len(documents)
+    used = len(endpoints)
     if quota is INSTANCES:
-        used = sum(instances(EndpointSpec.model_validate(document)) for document in documents)
+        fleets = [*endpoints, *(part["fleet"] for part in parts if "fleet" in part)]
+        used = sum(instances(EndpointSpec.model_validate(fleet)) for fleet in fleets)
     before = used - delta if written else used
     if before + delta > limit:
         raise LimitExceeded(

@@ -38,20 +38,26 @@ def endpoint(store: Store, name: str, config_name: str, config: Document, machin
     for wanted in (*config["ProductionVariants"], *config.get("ShadowProductionVariants", ())):
         parts: list[Document] = []
         try:
-            mode, parts = _containers(store, wanted)
-            variants.append(_variant(wanted, mode, parts, machine))
+            if "ModelName" in wanted:
+                mode, parts = containers_of(store, wanted)
+                variants.append(_variant(wanted, mode, parts, machine))
+            else:
+                variants.append(_host(wanted))
         except (BadRequest, ValidationError) as error:
-            problems.append(f"variant {wanted['VariantName']}: {_words(error)}")
+            problems.append(f"variant {wanted['VariantName']}: {words(error)}")
             variants.append(_placeholder(wanted))
         remembered[wanted["VariantName"]] = _remembered(wanted, parts)
     if sum(variant.weight for variant in variants[:production]) <= 0:
         problems.append("at least one variant needs an InitialVariantWeight above 0")
         variants[0] = variants[0].model_copy(update={"weight": 1.0})
+    captured = capture.spec(config.get("DataCaptureConfig"))
+    if captured is not None and any(variant.hosts for variant in variants):
+        problems.append("data capture (`DataCaptureConfig`) of inference components cannot be run yet")
     return EndpointSpec(
         name=name,
         variants=tuple(variants[:production]),
         shadows=tuple(variants[production:]),
-        capture=capture.spec(config.get("DataCaptureConfig")),
+        capture=captured,
         problem="; ".join(problems) or None,
         sagemaker={"EndpointConfigName": config_name, "Variants": remembered},
     )
@@ -94,12 +100,11 @@ def routing(wanted: Document) -> Routing:
     )
 
 
-def _containers(store: Store, wanted: Document) -> tuple[str, list[Document]]:
-    """How the containers of a variant's model are run, and each as it is run."""
-    if "InstancePools" in wanted:
-        raise BadRequest("instance pools cannot be run yet; name an InstanceType")
-    if "ModelName" not in wanted:
-        raise BadRequest("it names no model, and inference components cannot be run yet")
+def containers_of(store: Store, wanted: Document) -> tuple[str, list[Document]]:
+    """How the containers of a variant's model, or the `Container` in its place, are run, and each as it is run."""
+    _check_instances(wanted)
+    if "Container" in wanted:
+        return "Serial", [wanted["Container"]]
     try:
         model = store.get("Model", wanted["ModelName"]).document
     except NotFound:
@@ -111,6 +116,20 @@ def _containers(store: Store, wanted: Document) -> tuple[str, list[Document]]:
         which = f" ({', '.join(many)})" if len(found) > 1 else ""
         raise BadRequest(f"multi-model containers{which} cannot be run yet")
     return containers.mode(model), found
+
+
+def _check_instances(wanted: Document) -> None:
+    if "InstancePools" in wanted:
+        raise BadRequest("instance pools cannot be run yet; name an InstanceType")
+
+
+def _host(wanted: Document) -> VariantSpec:
+    """A variant for inference components."""
+    _check_instances(wanted)
+    weight = wanted.get("InitialVariantWeight", 1.0)
+    return VariantSpec(
+        name=wanted["VariantName"], hosts=True, weight=weight, scaling=scaling(wanted), routing=routing(wanted)
+    )
 
 
 def _package(store: Store, given: str) -> Document:
@@ -131,10 +150,15 @@ def _variant(wanted: Document, mode: str, parts: Sequence[Document], machine: Ma
         "routing": routing(wanted),
         "cache": caching.asked([part.get("Environment", {}) for part in parts]),
     }
+    return VariantSpec.model_validate({**common, **run(mode, parts)})
+
+
+def run(mode: str, parts: Sequence[Document]) -> dict[str, Any]:
+    """What a variant says of its containers. Raises BadRequest for one that Hearth has no runtime for."""
     if len(parts) == 1:
-        return VariantSpec.model_validate({**common, **_run(images.served(parts[0]))})
+        return _run(images.served(parts[0]))
     several = [{"name": each[containers.HOSTNAME], **_run(_served(each))} for each in parts]
-    return VariantSpec.model_validate({**common, "containers": several, "mode": mode})
+    return {"containers": several, "mode": mode}
 
 
 def _served(container: Document) -> images.Served:
@@ -158,7 +182,7 @@ def _placeholder(wanted: Document) -> VariantSpec:
     )
 
 
-def _words(error: BadRequest | ValidationError) -> str:
+def words(error: BadRequest | ValidationError) -> str:
     if isinstance(error, BadRequest):
         return error.message
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.beat import Beat, Report
+from server.control.components import KIND as COMPONENT
 from server.controller.audit import Auditor
 from server.controller.identities import Identities, read_used
 from server.controller.loop import KIND, Controller
@@ -38,8 +39,8 @@ class Api:
         """A replica's beat, what it measured, which calls the audit log is to have, and what it found out about shadow
         variants. The answer says whether requests may still be routed to it, whether the measurements are kept, the
         version of the identities that it must decide by (null: nobody is asked), its share of its account's rates
-        (null: not known yet), where copies of requests go (null: nowhere), whether it is a shadow itself, and what it
-        captures (null: nothing)."""
+        (null: not known yet), where copies of requests go (null: nowhere), whether it is a shadow itself, what it
+        captures (null: nothing), and which adapters it is to hold (null: not known yet)."""
         try:
             message = await request.json()
             beat = Beat.from_wire(message["beat"])
@@ -58,29 +59,32 @@ class Api:
         shadows = self.controller.shadows
         shadow, is_shadow = shadows.target(beat, self.controller.registry), shadows.has(beat)
         answer = {"routed": routed, "kept": kept, "identities": version, "rates": shares}
-        captures = self.controller.captures.of(beat)
-        return JSONResponse({**answer, "shadow": shadow, "is_shadow": is_shadow, "capture": captures})
+        captures, adapters = self.controller.captures.of(beat), self.controller.adapters(beat)
+        answer |= {"shadow": shadow, "is_shadow": is_shadow, "capture": captures, "adapters": adapters}
+        return JSONResponse(answer)
 
     async def snapshot(self, _request: Request) -> Response:
         """All identities, for a replica whose own are not of the version that a beat's answer names."""
         return JSONResponse((await self.identities.snapshot()).to_wire())
 
     async def _kept(self, beat: Beat, points: Sequence[Point]) -> bool:
-        instances = len(ready(self.controller.registry.within(beat.account).of(beat.endpoint, beat.variant)))
-        return await self.controller.meter.keep(beat.account, beat.endpoint, points, instances)
+        heard = self.controller.registry.within(beat.account).on(beat.component)
+        instances = len(ready(heard.of(beat.endpoint, beat.variant)))
+        return await self.controller.meter.keep(beat.account, beat.endpoint, points, instances, beat.component)
 
     async def wake(self, request: Request) -> Response:
-        """Waits until an endpoint can be routed to, waking it if it sleeps. Bounded by ``timeout_s``; ``account`` is
-        its owner's, if that is not this Hearth's own."""
+        """Waits until an endpoint, or its ``component``, can be routed to, waking it if it sleeps. Bounded by
+        ``timeout_s``; ``account`` is its owner's, if that is not this Hearth's own."""
         name, account = request.path_params["endpoint"], request.query_params.get("account", "")
-        where = place(account, name)
+        component = request.query_params.get("component", "")
+        where = place(account, name, component)
         timeout_s = min(float(request.query_params["timeout_s"]), self.controller.settings.wake_timeout_s)
         waiting = self.controller.waiting
         if sum(waiting.values()) >= self.controller.settings.wake_queue:
             raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
         waiting[where] = waiting.get(where, 0) + 1
         try:
-            await asyncio.wait_for(self._awake(account, name), timeout_s)
+            await asyncio.wait_for(self._awake(account, name, component), timeout_s)
         except TimeoutError:
             raise NotReady(f"Endpoint {name} did not become ready within {timeout_s:.0f} s.") from None
         finally:
@@ -89,16 +93,18 @@ class Api:
                 del waiting[where]
         return JSONResponse({"ready": True})
 
-    async def _awake(self, account: str, name: str) -> None:
+    async def _awake(self, account: str, name: str, component: str) -> None:
         controller = self.controller
         store = controller.store.of(account) if account else controller.store
-        while not controller.has_route(name, account):
-            resource = await asyncio.to_thread(store.get, KIND, name)
+        kind, asked = (COMPONENT, component) if component else (KIND, name)
+        while not controller.has_route(name, account, component):
+            resource = await asyncio.to_thread(store.get, kind, asked)
             if resource.status == "Deleting":
-                raise NotFound(f"Endpoint {name!r} not found.")
+                raise NotFound(f"{kind} {asked!r} not found.")
             if resource.status == "Failed":
-                raise NotReady(f"Endpoint {name} failed: {resource.reason}", retry_after=60)
-            controller.wake(resource)
+                raise NotReady(f"{kind} {asked} failed: {resource.reason}", retry_after=60)
+            if not component:  # one of those has its copies, or nothing wakes it
+                controller.wake(resource)
             async with controller.published:
                 try:
                     await asyncio.wait_for(controller.published.wait(), 1.0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from server.beat import Beat
 from server.replicas.names import AppName, app_name
 from server.spec import EndpointSpec, Scaling, VariantSpec
 from server.store.store import Resource
 
+Value = TypeVar("Value")
 AppStatus = Literal["deploying", "running", "failed", "deleting", "unhealthy"]
 
 
@@ -68,6 +69,10 @@ class Tried:
     generation: int
     times: int
 
+    @classmethod
+    def again(cls, before: Tried | None, generation: int) -> Tried:
+        return cls(generation, 1 if before is None or before.generation != generation else before.times + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -86,8 +91,16 @@ class Seen:
 
     def ready(self, app: AppName) -> int:
         """How many replicas of `app` are ready."""
-        return sum(
-            beat.phase == "ready" and (beat.endpoint, beat.variant, beat.revision) == _key(app) for beat in self.beats
+        return sum(beat.phase == "ready" and _fleet(beat) == _key(app) for beat in self.beats)
+
+    def on(self, component: str) -> Seen:
+        """As if there were nothing but one inference component; empty: but endpoints' own variants."""
+        return replace(
+            self,
+            apps=_on(self.apps, component),
+            scaled=_on(self.scaled, component),
+            tried=_on(self.tried, component),
+            beats=tuple(beat for beat in self.beats if beat.component == component),
         )
 
     def serves(self, app: AppName, variant: VariantSpec) -> bool:
@@ -130,10 +143,15 @@ def observation(resource: Resource, seen: Seen) -> dict[str, Any]:
     ready = [beat.variant for beat in seen.beats if beat.endpoint == resource.name and beat.phase == "ready"]
     return {
         "variants": {
-            variant["name"]: {"replicas": ready.count(variant["name"]), "weight": variant["weight"]}
+            variant["name"]: {"replicas": _there(variant, ready), "weight": variant["weight"]}
             for variant in (*resource.document["variants"], *resource.document.get("shadows", ()))
         }
     }
+
+
+def _there(variant: Mapping[str, Any], ready: Sequence[str]) -> int:
+    """A variant for inference components has no replicas: what was asked for of its instances is there."""
+    return int(variant["scaling"]["min_replicas"]) if variant.get("hosts") else ready.count(variant["name"])
 
 
 def needs_deploy(app: AppName, variant: VariantSpec, seen: Seen) -> bool:
@@ -200,7 +218,7 @@ def explained(app: AppName, state: App, seen: Seen) -> str:
 
 def _own_words(app: AppName, seen: Seen) -> str | None:
     """Why its replicas failed, as the newest of them said."""
-    own = [b.detail for b in seen.beats if b.phase == "failed" and (b.endpoint, b.variant, b.revision) == _key(app)]
+    own = [beat.detail for beat in seen.beats if beat.phase == "failed" and _fleet(beat) == _key(app)]
     return own[-1] if own else None
 
 
@@ -209,5 +227,17 @@ def _last_line(message: str) -> str:
     return lines[-1] if lines else "the replica could not start"
 
 
-def _key(app: AppName) -> tuple[str, str, str]:
-    return (app.endpoint, app.variant, app.revision)
+def _on(found: Mapping[AppName, Value], component: str) -> dict[AppName, Value]:
+    return {name: value for name, value in found.items() if name.component == component}
+
+
+Fleet = tuple[str, str, str, str]
+"""Endpoint, variant, revision and inference component."""
+
+
+def _key(app: AppName) -> Fleet:
+    return (app.endpoint, app.variant, app.revision, app.component)
+
+
+def _fleet(beat: Beat) -> Fleet:
+    return (beat.endpoint, beat.variant, beat.revision, beat.component)

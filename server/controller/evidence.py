@@ -47,7 +47,7 @@ def evidence(store: Store, key: Key, past: Past, serving: int, now: float) -> li
 
 def _tracking(store: Store, key: Key, row: Resource, past: Past, serving: int, now: float) -> Evidence:
     configuration = row.document["TargetTrackingScalingPolicyConfiguration"]
-    metric = tracked(configuration, key.endpoint, key.variant)
+    metric = tracked(configuration, key.measured)
     out_s, in_s = cooldowns(configuration, key.dimension)
     count = low_count(metric, in_s)
     # What was measured before the last change says nothing about the capacity that is there now.
@@ -93,5 +93,5 @@ def was_asked(store: Store, key: Key, since: float, now: float) -> bool:
     """Whether any replica of the variant answered a request in a period that began after `since`."""
     start = math.ceil(since / PERIOD_S) * PERIOD_S
     metrics = MetricStore(store.engine, store.account, store.region)
-    series = metrics.one(NAMESPACE, "Invocations", {"EndpointName": key.endpoint, "VariantName": key.variant})
+    series = metrics.one(NAMESPACE, "Invocations", key.measured)
     return series is not None and start < now and bool(metrics.read(series, start, math.ceil(now), 60))

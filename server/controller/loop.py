@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 import structlog
 
 from server.beat import Beat
+from server.control import components as parts
 from server.control.instances import Machine
 from server.controller.alarms import Alarms, rung
 from server.controller.capture import CaptureConfigs
 from server.controller.captures import Captures
 from server.controller.cluster import Cluster
+from server.controller.components import decider
 from server.controller.decide import App, Delete, Deploy, Forget, Report, Seen, Settle, Step, Tried
 from server.controller.experiments import Experiments
 from server.controller.meter import Meter
@@ -30,9 +32,8 @@ from server.controller.registry import Registry
 from server.controller.scaler import Scaler
 from server.controller.shadows import Shadows
 from server.controller.tenants import home_of, living, tenant, within
-from server.controller.updating import observation, refused, steps
 from server.edge.process import EdgeClient, EdgeError
-from server.edge.routes import RouteTable
+from server.edge.routes import RouteTable, place
 from server.errors import Conflict, Unavailable
 from server.replicas.names import AppName, app_name
 from server.replicas.plan import Home
@@ -40,7 +41,7 @@ from server.settings import Settings
 from server.shadow import reports
 from server.spec import EndpointSpec, Scaling
 from server.store.quotas import Defaults
-from server.store.store import Resource, Store
+from server.store.store import Resource, Store, everywhere
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +92,8 @@ class Controller:
         """Applications that were there at the last look."""
         self._scaled: dict[AppName, Scaling] = {}
         self._tried: dict[AppName, Tried] = {}
+        self._adapters: Mapping[tuple[str, str], parts.Wanted] | None = None
+        """By account and base component; None: not looked yet."""
         self._address = address
         self._clock = clock
         self._cluster: Cluster | None = None
@@ -115,9 +118,14 @@ class Controller:
         """Ids of the replicas that are there; None until all of them were heard."""
         return {beat.replica_id for beat in self.registry.beats()} if self.registry.settled else None
 
-    def has_route(self, endpoint: str, account: str = "") -> bool:
-        table, key = self.table, (account, endpoint)
-        return table is not None and any(b.servers for b in table.backends if (b.account, b.endpoint) == key)
+    def has_route(self, endpoint: str, account: str = "", component: str = "") -> bool:
+        table, where = self.table, place(account, endpoint, component)
+        return table is not None and any(backend.servers for backend in table.backends if backend.place == where)
+
+    def adapters(self, beat: Beat) -> parts.Wanted | None:
+        """The adapters that a replica is to hold; None while that is not known."""
+        base = beat.account or self.settings.account, beat.component
+        return None if self._adapters is None else self._adapters.get(base, {})
 
     def wake(self, resource: Resource) -> None:
         """Has every variant of an endpoint that takes traffic start at least one replica."""
@@ -140,12 +148,13 @@ class Controller:
     async def _publish(self) -> None:
         async with self._publishing:
             accounts, resources = await asyncio.to_thread(living, self.store, KIND)
+            components = await self._components(accounts)
             await asyncio.to_thread(self.shadows.look, resources)
             self.captures.look(resources)
             # Where nobody is asked, all are the own account.
             tenants = accounts[1:] if self.settings.authenticates else ()
             table = route_table(
-                resources, self.registry, self.settings.default_endpoint, self.settings.account, tenants
+                resources, self.registry, self.settings.default_endpoint, self.settings.account, tenants, components
             )  # fmt: skip
             outcome = await asyncio.to_thread(self.edge.apply, table)
             if outcome != "unchanged":
@@ -176,17 +185,25 @@ class Controller:
         cluster = self._cluster
         assert cluster is not None
         accounts, resources = await asyncio.to_thread(living, self.store, KIND)
+        components = await self._components(accounts)
         apps = await self._bounded(cluster.apps)
         for account in accounts:
-            own = [resource for resource in resources if resource.account == account]
+            own = [resource for resource in (*resources, *components) if resource.account == account]
             seen = await self._seen(account, own, apps)
             for resource in own:
-                await self._bring_closer(await self._observed(resource, seen), seen, cluster)
-        there = {(self._tenant(resource), resource.name) for resource in resources}
-        for name in [name for name in apps if (name.account, name.endpoint) not in there]:
+                sight = seen.on("") if resource.kind == KIND else seen
+                await self._bring_closer(await self._observed(resource, sight), sight, cluster)
+        there = {(self._tenant(each), *parts.address(each)) for each in (*resources, *components)}
+        for name in [name for name in apps if (name.account, name.endpoint, name.component) not in there]:
             await self._bounded(cluster.delete, name)
             self._scaled.pop(name, None)
         self._known = frozenset(apps)
+
+    async def _components(self, accounts: Sequence[str]) -> list[Resource]:
+        """Those of the accounts; what adapters their replicas are to hold follows from them."""
+        every = await asyncio.to_thread(everywhere, self.store, parts.KIND)
+        self._adapters = parts.wanted_adapters(every)
+        return [component for component in every if component.account in accounts]
 
     async def _wake_up(self) -> None:
         """Wakes what was asked for and is there; what is not there yet starts a replica when it is deployed."""
@@ -198,7 +215,8 @@ class Controller:
     async def _seen(self, account: str, resources: list[Resource], apps: Mapping[AppName, App]) -> Seen:
         """What there is of one account."""
         now, mark = self._clock(), tenant(account, self.settings.account)
-        alarmed = await asyncio.to_thread(rung, self.store.of(account), resources, now.timestamp())
+        fleets = [parts.as_endpoint(each) if parts.is_base(each) else each for each in resources]
+        alarmed = await asyncio.to_thread(rung, self.store.of(account), fleets, now.timestamp())
         return Seen(
             within(apps, mark), within(self._scaled, mark), self.registry.within(mark).beats, now,
             self.settings.start_timeout_s, self.registry.settled, within(self._tried, mark), alarmed,
@@ -212,7 +230,7 @@ class Controller:
 
     async def _observed(self, resource: Resource, seen: Seen) -> Resource:
         """`resource` with what is there now, on disk before anything is done about it."""
-        now = observation(resource, seen)
+        now = decider(resource).observation(resource, seen)
         if now == resource.observation or not seen.settled:
             return resource
         await asyncio.to_thread(self._store(resource).observe, resource, now)
@@ -220,13 +238,13 @@ class Controller:
         return replace(resource, observation=now)
 
     async def _bring_closer(self, resource: Resource, seen: Seen, cluster: Cluster) -> None:
-        for step in steps(resource, seen):
+        for step in decider(resource).steps(resource, seen):
             try:
                 await self._take(resource, step, cluster, seen.apps)
             except (ValueError, TypeError) as error:
                 # One endpoint that Ray Serve will not take must not stop the others.
                 log.exception("step refused", endpoint=resource.arn)
-                if (back := refused(resource, str(error), seen)) is not None:
+                if (back := decider(resource).refused(resource, str(error), seen)) is not None:
                     await asyncio.to_thread(self._store(resource).observe, resource, back)
                 else:
                     await asyncio.to_thread(self._store(resource).report, resource, "Failed", str(error))
@@ -242,7 +260,7 @@ class Controller:
                 home = await asyncio.to_thread(home_of, self.home, resource, self.settings.account)
                 await self._bounded(cluster.deploy, spec, variant, home, name)
                 if plain not in apps:
-                    self._tried[name] = _tried_again(self._tried.get(name), resource.generation)
+                    self._tried[name] = Tried.again(self._tried.get(name), resource.generation)
                 self._scaled[name] = variant.scaling
             case Delete(plain):
                 app = replace(plain, account=account)
@@ -262,9 +280,13 @@ class Controller:
             case Forget():
                 with contextlib.suppress(Conflict):
                     await asyncio.to_thread(store.remove, resource)
-                    await asyncio.to_thread(reports.forget, store, endpoint=resource.name)
+                    if resource.kind == KIND:
+                        await asyncio.to_thread(reports.forget, store, endpoint=resource.name)
                 key = (account, resource.name)
-                self._tried = {name: t for name, t in self._tried.items() if (name.account, name.endpoint) != key}
+                self._tried = {
+                    name: tried for name, tried in self._tried.items()
+                    if (name.account, name.component or name.endpoint) != key
+                }  # fmt: skip
 
     async def _bounded(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.wait_for(asyncio.to_thread(call, *arguments), CALL_TIMEOUT_S)
@@ -277,7 +299,3 @@ def _tell_gone(beat: Beat) -> None:
         log.info("replica gone", phase=beat.phase, **named)
     else:
         log.warning("replica lost", phase=beat.phase, **named)
-
-
-def _tried_again(before: Tried | None, generation: int) -> Tried:
-    return Tried(generation, 1 if before is None or before.generation != generation else before.times + 1)

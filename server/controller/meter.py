@@ -30,6 +30,10 @@ UNITS: Mapping[str, tuple[str, str]] = {
     "MemoryUtilization": (UTILIZATION, "Percent"),
 }
 """Namespace and unit of the metrics that are no counts."""
+PER_COPY: Mapping[str, str] = {
+    "InvocationsPerInstance": "InvocationsPerCopy", "ConcurrentRequestsPerModel": "ConcurrentRequestsPerCopy",
+}  # fmt: skip
+"""What the metrics of a replica are called of an inference component."""
 ROLL_UP_S = 300.0
 
 
@@ -59,6 +63,16 @@ def per_instance(points: Sequence[Point], instances: int) -> Iterator[Point]:
             yield replace(counted[0], name="InvocationsPerInstance", values=values)
 
 
+def per_copy(points: Sequence[Point], component: str) -> Iterator[Point]:
+    """All that was measured of an inference component's copy, under the component's own name, and per copy in
+    SageMaker's words."""
+    for point in points:
+        own = replace(point, dimensions={"InferenceComponentName": component})
+        yield own
+        if name := PER_COPY.get(point.name):
+            yield replace(own, name=name)
+
+
 def utilization(points: Sequence[Point], instances: int, document: Mapping[str, Any]) -> Iterator[Point]:
     """ServerlessProvisionedConcurrencyUtilization: requests in flight per provisioned one. Each replica says what it
     would be were all as busy as itself, so that the average over them is that of the variant."""
@@ -78,12 +92,14 @@ class Meter:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def keep(self, account: str, endpoint: str, points: Sequence[Point], instances: int) -> bool:
+    async def keep(
+        self, account: str, endpoint: str, points: Sequence[Point], instances: int, component: str = ""
+    ) -> bool:
         """False when the store could not take them; the replica then sends them again. `account`: empty for this
-        Hearth's own. `instances`: how many replicas its variant has."""
+        Hearth's own. `instances`: how many replicas its variant, or its `component`, has."""
         store = self._store.of(account) if account else self._store
         try:
-            await asyncio.to_thread(_keep, store, endpoint, points, instances)
+            await asyncio.to_thread(_keep, store, endpoint, points, instances, component)
         except (SQLAlchemyError, Unavailable) as error:
             log.warning("measurements not kept", endpoint=endpoint, error=type(error).__name__)
             return False
@@ -100,7 +116,7 @@ class Meter:
                 log.debug("measurements rolled up", points=went)
 
 
-def _keep(store: Store, endpoint: str, points: Sequence[Point], instances: int) -> None:
+def _keep(store: Store, endpoint: str, points: Sequence[Point], instances: int, component: str) -> None:
     document: Mapping[str, Any] = {}
     try:
         resource = store.get("Endpoint", endpoint)
@@ -109,4 +125,6 @@ def _keep(store: Store, endpoint: str, points: Sequence[Point], instances: int) 
     else:
         region, document = resource.region, resource.document
     every = [*points, *per_instance(points, instances), *utilization(points, instances, document)]
+    if component:
+        every += list(per_copy(every, component))
     MetricStore(store.engine, store.account, region).add(every)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from server.beat import Beat
 from server.control.capacity import serverless
+from server.control.components import as_endpoint, base_of, copies, fleet, is_base
 from server.controller.registry import Heard, Registry, ready
 from server.controller.rollout import recall
 from server.controller.shares import routing, shared
@@ -15,6 +16,9 @@ from server.edge.routes import Backend, RouteTable, Server, place
 from server.spec import EndpointSpec, VariantSpec
 from server.store.store import Resource
 
+Owned = Sequence[tuple[Resource, str]]
+"""Resources with their accounts, as they are told apart."""
+
 
 def route_table(
     endpoints: Sequence[Resource],
@@ -22,18 +26,41 @@ def route_table(
     default_endpoint: str | None,
     own: str = "",
     tenants: Sequence[str] = (),
+    components: Sequence[Resource] = (),
 ) -> RouteTable:
-    """Routes to every ready replica of every endpoint that is not being deleted. `tenants` are the accounts beside the
-    `own` one whose callers are told apart."""
+    """Routes to every ready replica of every endpoint and inference component that is not being deleted. `tenants` are
+    the accounts beside the `own` one whose callers are told apart."""
     found = [(resource, tenant(resource.account, own)) for resource in endpoints if resource.status != "Deleting"]
+    parts = [(each, tenant(each.account, own)) for each in components if each.status != "Deleting"]
     backends = tuple(
         replace(backend, account=account)
         for resource, account in found
-        for backend in _backends(resource, registry.within(account))
+        for backend in _backends(resource, registry.within(account).on(""))
+    )
+    backends += tuple(
+        replace(backend, account=account, component=part.name)
+        for part, account in parts
+        if is_base(part) and (copies(fleet(part)) or fleet(part).pending is not None)
+        for backend in _backends(as_endpoint(part), registry.within(account).on(part.name))
     )
     bounds = {place(account, resource.name): _concurrency(resource) for resource, account in found}
     concurrency = {name: most for name, most in bounds.items() if most is not None}
-    return RouteTable(backends, default_endpoint, tuple(tenants), own, concurrency)
+    return RouteTable(backends, default_endpoint, tuple(tenants), own, concurrency, _aliases(found, parts))
+
+
+def _aliases(endpoints: Owned, components: Owned) -> dict[str, str]:
+    """Adapters lead to their base. A component is also met by its name alone, where no endpoint has it."""
+    names = {place(account, endpoint.name) for endpoint, account in endpoints}
+    found: dict[str, str] = {}
+    for component, account in components:
+        endpoint = component.document["EndpointName"]
+        base = base_of(component) or component.name
+        where = place(account, endpoint, base)
+        if base != component.name:
+            found[place(account, endpoint, component.name)] = where
+        if (alone := place(account, component.name)) not in names:
+            found[alone] = where
+    return found
 
 
 def _concurrency(resource: Resource) -> int | None:
@@ -49,7 +76,7 @@ def _concurrency(resource: Resource) -> int | None:
 def _backends(resource: Resource, heard: Heard) -> list[Backend]:
     spec = EndpointSpec.model_validate(resource.document)
     if spec.pending is None:
-        return [_backend(spec, variant, heard) for variant in spec.variants]
+        return [_backend(spec, variant, heard) for variant in spec.variants if not variant.hosts]
     return shared(spec, spec.pending, recall(spec.pending, resource.observation).share, heard)
 
 

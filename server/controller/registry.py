@@ -25,11 +25,15 @@ class Heard:
         ]
         return sorted(found, key=lambda beat: (beat.started_at, beat.replica_id))
 
+    def on(self, component: str) -> Heard:
+        """As if there were no replicas but those of one inference component; empty: but those of none."""
+        return Heard(tuple(beat for beat in self.beats if beat.component == component))
+
 
 class Registry:
     """The newest beat of every living replica.
 
-    `changed` is set when a replica came, went, or changed its phase or address.
+    `changed` is set when a replica came, went, or changed its phase, address or adapters.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,5 +75,5 @@ def ready(beats: Iterable[Beat]) -> list[Beat]:
     return [beat for beat in beats if beat.phase == "ready"]
 
 
-def _address(beat: Beat) -> tuple[str, str, int]:
-    return (beat.phase, beat.host, beat.port)
+def _address(beat: Beat) -> tuple[object, ...]:
+    return (beat.phase, beat.host, beat.port, beat.adapters)

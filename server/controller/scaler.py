@@ -15,14 +15,14 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.control import capacity, quotas
+from server.control import capacity
 from server.control.autoscaling.targets import MAX_CAPACITY, forget
 from server.controller.evidence import Evidence, evidence, was_asked
 from server.controller.timetable import Timetable
 from server.errors import Conflict, LimitExceeded, NotFound, Unavailable
 from server.metrics.alarm import LATE_S
 from server.metrics.scaling import Bounds, Decision, Past, Suspended, decide
-from server.metrics.tracking import INSTANCES, PROVISIONED
+from server.metrics.tracking import PROVISIONED
 from server.spec import EndpointSpec, VariantSpec
 from server.store.quotas import Defaults
 from server.store.scaling import TARGET, Key, ended, forget_aged, forget_old, record
@@ -36,7 +36,8 @@ SPARE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One target, as it is looked at: the store of its region, its endpoint and variant, and what is there."""
+    """One target, as it is looked at: the store of its region, its endpoint and variant, and what is there. An
+    inference component is an endpoint with one variant."""
 
     store: Store
     target: Resource
@@ -77,7 +78,7 @@ class Scene:
 
     @property
     def words(self) -> str:
-        return capacity.WORDS[self.key.dimension == PROVISIONED]
+        return capacity.WORDS[self.key.dimension]
 
 
 class Scaler:
@@ -120,13 +121,13 @@ class Scaler:
         target = store.get(TARGET, name)
         key = Key.of(target.document)
         try:
-            endpoint = store.get("Endpoint", key.endpoint)
+            endpoint = store.get(*key.row)
         except NotFound:
-            log.info("scalable target of a deleted endpoint removed", resource=key.resource_id)
+            log.info("scalable target of what was deleted removed", resource=key.resource_id)
             forget(store, target)
             return
-        spec = EndpointSpec.model_validate(endpoint.document)
-        variant = capacity.find(spec, key.variant)
+        spec = capacity.spec_of(endpoint)
+        variant = capacity.scaled(spec, key)
         if variant is None:
             return
         scene = Scene(store, target, key, endpoint, spec, variant, now, self._limits)
@@ -154,7 +155,7 @@ class Scaler:
             return "Failed", f"Failed to set {scene.words} to {memory['desired']}: {scene.endpoint.reason}"
         if capacity.capacity(scene.spec, scene.variant, scene.key.dimension) != memory["desired"]:
             return "Overridden", "Another change of the endpoint came first."
-        exact = scene.key.dimension == INSTANCES
+        exact = scene.key.dimension != PROVISIONED
         wanted = memory["desired"] if exact else scene.variant.scaling.min_replicas
         there = scene.replicas
         if there is not None and (there == wanted if exact else there >= wanted):
@@ -229,8 +230,7 @@ def _changed(scene: Scene, current: int, desired: int, cause: str, details: str 
     memory, now = scene.memory, scene.now
     direction = "scaled_out" if desired >= current else "scaled_in"
     with scene.store.transaction() as together:
-        together.replace(scene.endpoint, document, scene.endpoint.status)
-        quotas.check_endpoint(together, scene.limits, scene.spec, EndpointSpec.model_validate(document))
+        capacity.keep(together, scene.endpoint, document, scene.limits)
         if memory.get("open") is not None:
             ended(together, memory["open"], "Overridden", f"A new {scene.words} was set meanwhile.", now)
         words = f"Setting {scene.words} to {desired}."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from server.dialects import components
 from server.dialects.engine import Invocation
 from server.dialects.identity import Identity
 from server.dialects.service_model import HEADER_RULES, INVOKE, header_name
@@ -15,6 +16,7 @@ from server.errors import BadRequest
 TARGET_CONTAINER = header_name(INVOKE, "TargetContainerHostname", output=False).lower()
 _CUSTOM = header_name(INVOKE, "CustomAttributes").lower().encode()
 _VARIANT = header_name(INVOKE, "InvokedProductionVariant").lower().encode()
+COMPONENT = header_name(INVOKE, "InferenceComponentName", output=False).lower().encode()
 TARGET_VARIANT = header_name(INVOKE, "TargetVariant", output=False).lower().encode()
 SESSION = header_name(INVOKE, "SessionId", output=False).lower().encode()
 _ACCEPTS = (b"x-amzn-sagemaker-accept", b"accept")
@@ -72,6 +74,21 @@ class Call:
             raise BadRequest(f"variant {target.decode('latin-1')} was not found here", field="TargetVariant")
         if self.headers.get(SESSION) == b"NEW_SESSION":
             raise BadRequest("this endpoint keeps no sessions; any other SessionId works", field="SessionId")
+
+    def model(self, identity: Identity, named: object = None, head: str | None = None) -> str:
+        """Whom the request is for: the model, or one of its adapters. `named`: as which model its body names it;
+        `head`: as which component its address does, which goes before the header.
+
+        Raises BadRequest for a request that names none of them where it must, or that names two; NotReady for an
+        adapter that is not loaded here yet.
+        """
+        return components.chosen(identity, head or self.headers.get(COMPONENT, b"").decode("latin-1"), named)
+
+    def check_component(self, identity: Identity) -> None:
+        """Raises what is wrong with an invocation's InferenceComponentName."""
+        named = self.headers.get(COMPONENT)
+        if named is not None or identity.component:
+            self.model(identity)
 
     def check_target(self, targets: Sequence[str], endpoint: str) -> None:
         """Raises BadRequest where no container of `targets` is named and one must be, or one that is not there."""

@@ -40,6 +40,8 @@ class Generation:
     ignore_eos: bool = False
     truncate: int | None = None
     """Keep only this many last tokens of the prompt."""
+    adapter: str = ""
+    """Name of the adapter to generate with; empty: the model as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from server.dialects.call import Call
+from server.dialects.documents import PARSED, read_body
 from server.dialects.engine import Engines
 from server.dialects.errors import Refusal, Refused, endpoint_not_found
 from server.dialects.identity import Identity
 from server.dialects.outlet import Outlet
 from server.dialects.paths import OPENAI_PATHS, Route
-from server.errors import BadRequest, ModelFailed, NotFound, Throttled, Unavailable
+from server.errors import ModelFailed, NotFound, Throttled, Unavailable
 
 MODELS = "/v1/models"
 
@@ -49,12 +52,24 @@ class OpenAI:
             raise endpoint_not_found(route.endpoint, self._identity.account)
         path = route.path
         if self._app is not None and path in self._routes:
+            if self._identity.component and scope["method"] == "POST":
+                scope, receive = await self._named(scope, receive, route)
             await self._app(_at(scope, path), receive, send)
         elif scope["method"] == "GET" and (path == MODELS or path.startswith(MODELS + "/")):
             await self._models(path)(scope, receive, send)
         else:
             known = ", ".join(sorted(self._routes | {MODELS}))
             raise NotFound(f"{scope['method']} {path[:200]} is not a route of this model; it has {known}")
+
+    async def _named(self, scope: Scope, receive: Receive, route: Route) -> tuple[Scope, Receive]:
+        """The request with the component or adapter that it is for as its body's `model`."""
+        document: Any = scope["state"][PARSED]  # the guard has read it
+        model = Call.of(scope).model(self._identity, document.get("model"), head=route.component)
+        if document.get("model") == model:
+            return scope, receive
+        await read_body(receive, sys.maxsize)  # bounded by the guard
+        body = json.dumps({**document, "model": model}, ensure_ascii=False).encode()
+        return _post(scope, route.path, len(body)), _replayed(body, receive)
 
     def route_for(self, document: MutableMapping[str, Any]) -> str | None:
         """The route that answers `document`; None when it is no OpenAI body that this model answers."""
@@ -68,32 +83,28 @@ class OpenAI:
         return [key for key, paths in BY_BODY if any(path in self._routes for path in paths)]
 
     async def invoke(
-        self, path: str, document: MutableMapping[str, Any], scope: Scope, receive: Receive, outlet: Outlet
+        self, path: str, document: MutableMapping[str, Any], scope: Scope, receive: Receive, outlet: Outlet, model: str
     ) -> None:
-        """Answers an OpenAI body that came as an invocation. `model` may be absent there. Raises Refused with
-        the application's own error, Throttled or Unavailable when that is what it says."""
+        """Answers an OpenAI body that came as an invocation, for `model`. Raises Refused with the application's own
+        error, Throttled or Unavailable when that is what it says."""
         assert self._app is not None
-        model = document.setdefault("model", self._identity.endpoint)
-        if model != self._identity.endpoint:
-            raise BadRequest(f"model must be {self._identity.endpoint}, or absent", field="model")
+        document["model"] = model
         body = json.dumps(document, ensure_ascii=False).encode()
         relay = _Relay(outlet)
         await self._app(_post(scope, path, len(body)), _replayed(body, receive), relay)
         await relay.finish()
 
     def _models(self, path: str) -> JSONResponse:
-        model = {
-            "id": self._identity.endpoint,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "hearth",
+        names = [self._identity.model, *sorted(self._identity.adapters)]
+        models = {
+            name: {"id": name, "object": "model", "created": self._created, "owned_by": "hearth"} for name in names
         }
         if path == MODELS:
-            return JSONResponse({"object": "list", "data": [model]})
+            return JSONResponse({"object": "list", "data": list(models.values())})
         name = path[len(MODELS) + 1 :]
-        if name != self._identity.endpoint:
+        if name not in models:
             raise NotFound(f"The model {name[:100]} does not exist here.", field="model")
-        return JSONResponse(model)
+        return JSONResponse(models[name])
 
 
 class _Relay:

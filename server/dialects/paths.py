@@ -29,8 +29,14 @@ ROUTES: tuple[tuple[Kind, tuple[str, ...], re.Pattern[str]], ...] = (
     (Kind.CONTAINER, ("POST",), re.compile(r"/invocations")),
     (Kind.RUNTIME, ("POST",), re.compile(r"/endpoints/(?P<endpoint>[^/]+)/invocations")),
     (Kind.STREAM, ("POST",), re.compile(r"/endpoints/(?P<endpoint>[^/]+)/invocations-response-stream")),
-    (Kind.OPENAI, ("GET", "POST"), re.compile(r"(?:/endpoints/(?P<endpoint>[^/]+)/openai)?(?P<path>/v1(?:/.*)?)")),
-)
+    (
+        Kind.OPENAI, ("GET", "POST"),
+        re.compile(
+            r"(?:/endpoints/(?P<endpoint>[^/]+)(?:/inference-components/(?P<component>[^/]+))?/openai)?"
+            r"(?P<path>/v1(?:/.*)?)"
+        ),
+    ),
+)  # fmt: skip
 """Kind, methods and path."""
 
 OPENAI_PATHS = frozenset(
@@ -46,13 +52,14 @@ OPENAI_PATHS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes. `endpoint` is the name in the path, if it has one; `path` is the address as
-    the mounted OpenAI application knows it."""
+    """Where a request goes. `endpoint` and `component` are the names in the path, if it has them; `path` is the address
+    as the mounted OpenAI application knows it."""
 
     kind: Kind
     endpoint: str | None = None
     path: str = ""
     methods: tuple[str, ...] = ()
+    component: str | None = None
 
 
 @lru_cache(maxsize=512)
@@ -60,5 +67,5 @@ def route_of(path: str) -> Route:
     for kind, methods, pattern in ROUTES:
         if match := pattern.fullmatch(path):
             found = match.groupdict()
-            return Route(kind, found.get("endpoint"), found.get("path", path), methods)
+            return Route(kind, found.get("endpoint"), found.get("path", path), methods, found.get("component"))
     return Route(Kind.UNKNOWN, None, path)

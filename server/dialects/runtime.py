@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -97,6 +98,7 @@ class Runtime:
             raise endpoint_not_found(route.endpoint, self._identity.account)
         if route.kind is not Kind.CONTAINER:
             call.check_headers(self._identity)
+            call.check_component(self._identity)
         call.check_target(self._engines.targets, self._identity.endpoint)
         if self._engines.payload is None and call.accept and not any(call.accepts(answer) for answer in ANSWERS):
             wanted = call.accept[:100]
@@ -120,16 +122,20 @@ class Runtime:
         if "inputs" in document:
             await self._inputs(call, document, outlet, streams=streams)
         elif path := self._openai.route_for(document):
-            await self._openai.invoke(path, document, scope, receive, outlet)
+            model = call.model(self._identity, document.get("model"))
+            await self._openai.invoke(path, document, scope, receive, outlet, model)
         else:
             keys = [*self._inputs_keys(), *self._openai.accepted_keys()]
             raise BadRequest(f"the body has none of the keys this model answers: {', '.join(keys)}")
 
     async def _inputs(self, call: Call, document: dict[str, Any], outlet: Outlet, *, streams: bool) -> None:
         inputs, parameters, stream = self._envelope(document, streams=streams)
-        engines = self._engines
+        model = call.model(self._identity, document.get("model"))
+        engines, adapter = self._engines, model if model in self._identity.adapters else ""
+        if adapter and engines.text is None:
+            raise BadRequest(f"adapter {adapter} takes no inputs; it takes {', '.join(self._openai.accepted_keys())}")
         if engines.text is not None:
-            await self._text(engines.text, inputs, parameters, outlet, call.request_id, stream=stream)
+            await self._text(engines.text, inputs, parameters, outlet, call.request_id, adapter, stream=stream)
         elif engines.embedding is not None:
             _refuse_parameters(parameters, "an embedding model")
             texts = text.prompts(inputs, self._limits.max_batch, 1, stream=False)
@@ -147,9 +153,6 @@ class Runtime:
         for key in document:
             if key not in BODY_KEYS:
                 raise BadRequest(f"{key[:100]} is unknown; known are {', '.join(BODY_KEYS)}", field=key[:100])
-        model = document.get("model", self._identity.endpoint)
-        if model != self._identity.endpoint:
-            raise BadRequest(f"model must be {self._identity.endpoint}, or absent", field="model")
         parameters = document.get("parameters")
         if parameters is None:
             parameters = {}
@@ -169,10 +172,12 @@ class Runtime:
         parameters: dict[str, Any],
         outlet: Outlet,
         request_id: str,
+        adapter: str,
         *,
         stream: bool,
     ) -> None:
         wanted, shown = generation.parse(parameters, self._limits, stream=stream)
+        wanted = replace(wanted, adapter=adapter) if adapter else wanted
         prompts = text.prompts(inputs, self._limits.max_batch, wanted.n, stream=stream)
         if not stream:
             await outlet.whole(JSON, _json(await text.answer(engine, prompts, wanted, shown, request_id)))

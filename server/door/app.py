@@ -24,6 +24,7 @@ from server.control.instances import Machine
 from server.door.asking import asking
 from server.door.audit import HearthAudit, ObjectsAudit
 from server.door.aws import AwsApi
+from server.door.components import component_finder
 from server.door.control_client import ControlClient
 from server.door.endpoints import EndpointsApi
 from server.door.events import EventsApi
@@ -77,7 +78,7 @@ def application(launch: Launch, store: Store) -> Door:
     forwarder = Forwarder(edge_config(settings).internal_socket, read_timeout_s=3600.0)
     vault = Vault(store.engine, settings.master_keys)
     keeper = _keeper(launch, store, vault) if settings.authenticates else None
-    waker = Waker(settings, finder(store), control, forwarder, keeper)
+    waker = Waker(settings, finder(store), component_finder(store), control, forwarder, keeper)
     scraper = Scraper(control, edge_config(settings).internal_socket, launch.nodes)
 
     async def home(request: Request) -> Response:

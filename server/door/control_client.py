@@ -27,15 +27,15 @@ class ControlClient:
             verify=calling(nodes),
         )
 
-    async def wake(self, endpoint: str, timeout_s: float, account: str = "") -> None:
-        """Returns once `endpoint` can be routed to. `account`: its owner's, empty for this Hearth's own. Raises
-        NotFound, NotReady or Throttled."""
+    async def wake(self, endpoint: str, timeout_s: float, account: str = "", component: str = "") -> None:
+        """Returns once `endpoint`, or its inference component, can be routed to. `account`: its owner's, empty for this
+        Hearth's own. Raises NotFound, NotReady or Throttled."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
                 reply = await self._client.post(
                     f"/wake/{endpoint}",
-                    params={"timeout_s": left, "account": account},
+                    params={"timeout_s": left, "account": account, "component": component},
                     timeout=httpx.Timeout(left + 5.0, connect=2.0),
                 )
             except httpx.TransportError:

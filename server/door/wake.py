@@ -13,10 +13,12 @@ from starlette.datastructures import Headers as HeaderView
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from server.control import components
 from server.dialects.call import TARGET_VARIANT
 from server.dialects.documents import parse_object
 from server.dialects.errors import endpoint_not_found
 from server.door.body import whole
+from server.door.components import component_of
 from server.door.control_client import ControlClient
 from server.door.forward import Answer, Forwardable, Forwarder
 from server.door.keeper import Doorkeeper
@@ -26,7 +28,7 @@ from server.errors import BadRequest, BodyTooLarge, HearthError, NotFound, NotRe
 from server.identity.authority import Claim
 from server.settings import Settings
 from server.spec import EndpointSpec
-from server.store.store import Store
+from server.store.store import Resource, Store
 
 HELD_BYTES = 512 * 1024 * 1024
 """Bound on the bodies held for sleeping endpoints together."""
@@ -40,6 +42,8 @@ class Found:
     spec: EndpointSpec
     arn: str
     account: str
+    component: str = ""
+    """The inference component by whose name it was found."""
 
 
 class Waker:
@@ -49,12 +53,14 @@ class Waker:
         self,
         settings: Settings,
         find: Callable[[str, str], Found],
+        components: Callable[[str, str, str], Resource | None],
         control: ControlClient,
         forwarder: Forwarder,
         keeper: Doorkeeper | None = None,
     ) -> None:
         self._settings = settings
         self._find = find
+        self._components = components
         self._control = control
         self._forwarder = forwarder
         self._keeper = keeper
@@ -75,7 +81,8 @@ class Waker:
                 raise endpoint_not_found(name, account)
             self._hold(held)
             _check_target(scope, found.spec)
-            answer = await self._unless_gone(receive, self._answer(request, found, body))
+            component = await asyncio.to_thread(component_of, self._components, scope, body, found)
+            answer = await self._unless_gone(receive, self._answer(request, found, component, body))
         except HearthError as error:
             await refusal(error, scope["path"], _request_id(scope))(scope, receive, send)
             return
@@ -94,6 +101,8 @@ class Waker:
         parts = request.scope["path"].split("/")
         if parts[1] == "endpoints" and len(parts) > 2:
             found = await self._found(account, parts[2], open=open)
+            if found is not None and found.component:
+                raise endpoint_not_found(parts[2], account)
             return parts[2], found, await whole(request, self._limit(found))
         body = await whole(request, self._largest)
         model = parse_object(body, JSON_DEPTH).get("model")
@@ -134,10 +143,10 @@ class Waker:
             raise Throttled("Too many requests wait for sleeping endpoints.", retry_after=5)
         self._held += size
 
-    async def _answer(self, asked: Request, found: Found, body: bytes) -> Answer:
+    async def _answer(self, asked: Request, found: Found, component: str, body: bytes) -> Answer:
         name = found.spec.name
         account = "" if found.account == self._settings.account else found.account
-        request = _forwardable(asked, place(account, name), body)
+        request = _forwardable(asked, place(account, name, component), body)
         deadline = time.monotonic() + self._settings.wake_timeout_s
         while True:
             left = deadline - time.monotonic()
@@ -147,7 +156,7 @@ class Waker:
                 )
             if answer := await self._forwarder.send(request):
                 return answer
-            await self._control.wake(name, left, account)
+            await self._control.wake(name, left, account, component)
             await asyncio.sleep(0.02)
 
     async def _unless_gone(self, receive: Receive, work: object) -> Answer:
@@ -208,15 +217,20 @@ def _request_id(scope: Scope) -> str:
 
 
 def finder(store: Store) -> Callable[[str, str], Found]:
-    """Looks endpoints up by account and name. Raises NotFound in SageMaker's words."""
+    """Looks endpoints up by account and name, or by that of a component. Raises NotFound in SageMaker's words."""
 
     def find(account: str, name: str) -> Found:
+        own, component = store.of(account), ""
         try:
-            resource = store.of(account).get("Endpoint", name)
+            resource = own.get("Endpoint", name)
         except NotFound:
-            raise endpoint_not_found(name, account) from None
+            try:
+                part = own.get(components.KIND, name)
+                resource, component = own.get("Endpoint", part.document["EndpointName"]), part.name
+            except NotFound:
+                raise endpoint_not_found(name, account) from None
         if resource.status == "Deleting":
             raise endpoint_not_found(name, account)
-        return Found(EndpointSpec.model_validate(resource.document), resource.arn, account)
+        return Found(EndpointSpec.model_validate(resource.document), resource.arn, account, component)
 
     return find

@@ -14,8 +14,27 @@ PLACED = f"""\
   http-request set-var(txn.place) var(txn.endpoint) \
 if {{ var(txn.account) -m str {OWN} }} !{{ var(txn.endpoint) -m sub : }}
   http-request set-var(txn.place) var(txn.account),concat(:,txn.endpoint) \
-if {{ var(txn.account) -m found }} !{{ var(txn.account) -m str {OWN} }}"""
-"""From account and endpoint to the place."""
+if {{ var(txn.account) -m found }} !{{ var(txn.account) -m str {OWN} }}
+  http-request set-var(txn.place) var(txn.place),concat(_,txn.component) \
+if {{ var(txn.place) -m found }} {{ var(txn.component) -m found }}"""
+"""From account, endpoint and inference component to the place."""
+
+COMPONENT = """\
+  http-request set-var(txn.component) req.fhdr(x-amzn-sagemaker-inference-component),bytes(0,128)
+  http-request set-var(txn.component) path,field(5,/),bytes(0,128) \
+if { path -m reg ^/endpoints/[^/]+/inference-components/ }"""
+"""The inference component that a request names; the address goes before the header."""
+
+_BY_MODEL = """\
+  acl by_model path -m reg ^/endpoints/[^/]+/openai/
+  http-request set-var(txn.component) req.body,json_query('$.model'),bytes(0,128) \
+if METH_POST by_model {{ var(txn.place) -m found }} !{{ var(txn.backend) -m found }} !{{ var(txn.component) -m found }}
+  http-request set-var(txn.named) var(txn.place),concat(_,txn.component) \
+if by_model {{ var(txn.component) -m found }} !{{ var(txn.backend) -m found }}
+  http-request set-var(txn.backend) var(txn.named),map_str({endpoints}) if {{ var(txn.named) -m found }}
+  http-request set-var(txn.place) var(txn.named) \
+if {{ var(txn.named) -m found }} {{ var(txn.backend) -m found }}"""
+"""OpenAI's clients name a component as their model, where the address names its endpoint."""
 
 _CHOSEN = """\
   http-request set-var(txn.backend) var(txn.place),map_str({endpoints}) if !{{ var(txn.variant) -m found }}
@@ -57,6 +76,11 @@ def caller_of(config: EdgeConfig, table: RouteTable) -> str:
 def backend_of(config: EdgeConfig) -> str:
     """From place and variant to the backend; none where there is no such endpoint."""
     return _CHOSEN.format(endpoints=quoted(config.endpoints_map), variants=quoted(config.variants_map))
+
+
+def component_of(config: EdgeConfig) -> str:
+    """For a request without a backend: that of the component which its body names."""
+    return _BY_MODEL.format(endpoints=quoted(config.endpoints_map))
 
 
 def quoted(value: str | Path) -> str:

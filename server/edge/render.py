@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from server.edge.affinity import PEER, balance, peers, remembered
 from server.edge.bounds import CONCURRENCY, COUNTED, bounds
-from server.edge.choosing import PLACED, accounts_map, backend_of, caller_of, quoted
+from server.edge.choosing import COMPONENT, PLACED, accounts_map, backend_of, caller_of, component_of, quoted
 from server.edge.replies import door_away, error_lines
 from server.edge.routes import Address, Backend, EdgeConfig, RouteTable, Slots, arrange, weights
 
@@ -17,7 +17,9 @@ STRUCTURE = "proc.structure"
 """HAProxy variable that holds the hash of everything which only a reload can change."""
 
 DOOR = "door"
-REPLICA_PATHS = "^/endpoints/[^/]+/(invocations|invocations-response-stream|openai/v1/[A-Za-z0-9_/-]+)$"
+REPLICA_PATHS = (
+    "^/endpoints/[^/]+/(invocations|invocations-response-stream|(inference-components/[^/]+/)?openai/v1/[A-Za-z0-9_/-]+)$"
+)
 """What goes straight to a replica; all else below `/endpoints/` is the door's."""
 
 
@@ -59,8 +61,10 @@ def render(table: RouteTable, config: EdgeConfig, slots: Slots | None = None) ->
     """`slots` as `arrange` gave them; None: as for a table seen for the first time."""
     slots = arrange(table, {}) if slots is None else slots
     servers = _servers(table, slots)
-    endpoints_map = "".join(f"{name} {backend_name(name)}\n" for name in table.endpoints())
-    variants_map = "".join(_variant_lines(name, variants) for name, variants in table.endpoints().items())
+    endpoints = table.endpoints()
+    led = {name: name for name in endpoints} | {a: to for a, to in table.aliases.items() if to in endpoints}
+    endpoints_map = "".join(f"{name} {backend_name(led[name])}\n" for name in sorted(led))
+    variants_map = "".join(_variant_lines(name, led[name], endpoints[led[name]]) for name in sorted(led))
     concurrency_map = "".join(f"{name} {most}\n" for name, most in sorted(table.concurrency.items()))
     empty = {name: Occupant(None, 0) for name in servers}
     accounts = accounts_map(table)
@@ -71,10 +75,10 @@ def render(table: RouteTable, config: EdgeConfig, slots: Slots | None = None) ->
     return Files(text, endpoints_map, variants_map, accounts, concurrency_map, structure, servers)
 
 
-def _variant_lines(endpoint: str, variants: Sequence[Backend]) -> str:
+def _variant_lines(name: str, place: str, variants: Sequence[Backend]) -> str:
     single = len(variants) == 1
     return "".join(
-        f"{endpoint}/{v.variant} {backend_name(endpoint, None if single else v.variant)}\n" for v in variants
+        f"{name}/{v.variant} {backend_name(place, None if single else v.variant)}\n" for v in variants
     )
 
 
@@ -189,8 +193,10 @@ if {{ req.fhdr_cnt(x-request-id) 1 }} {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0
   http-request set-var(txn.endpoint) req.body,json_query('$.model'),bytes(0,128) if METH_POST model_path
   http-request set-var(txn.variant) req.fhdr(x-amzn-sagemaker-target-variant),bytes(0,128)
 {caller_of(config, table)}
+{COMPONENT}
 {PLACED}
 {backend_of(config)}
+{component_of(config)}
 {bounds(config)}
   http-request set-header {COUNTED} 1 if {{ var(txn.most) -m found }}
   use_backend %[var(txn.backend)] if {{ var(txn.backend) -m found }}

@@ -82,9 +82,11 @@ class Backend:
     account: str = ""
     """Whose endpoint it is; empty: this Hearth's own."""
     routing: Routing = Routing()
+    component: str = ""
+    """The inference component that it is, if it is one."""
 
     def __post_init__(self) -> None:
-        for name in (self.endpoint, self.variant):
+        for name in (self.endpoint, self.variant, *((self.component,) if self.component else ())):
             _check_name(name)
         _check_account(self.account)
         if not 0 <= self.weight < float("inf"):
@@ -92,7 +94,7 @@ class Backend:
 
     @property
     def place(self) -> str:
-        return place(self.account, self.endpoint)
+        return place(self.account, self.endpoint, self.component)
 
     @property
     def key(self) -> Key:
@@ -103,9 +105,11 @@ Key = tuple[str, str]
 """Place of an endpoint, and variant."""
 
 
-def place(account: str, endpoint: str) -> str:
-    """What tells an endpoint from those of other accounts. No name has a colon, so nobody asks for another's."""
-    return f"{account}:{endpoint}" if account else endpoint
+def place(account: str, endpoint: str, component: str = "") -> str:
+    """What tells an endpoint, or one of its inference components, from those of other accounts. No name has a colon or
+    an underscore, so nobody asks for another's."""
+    own = f"{endpoint}_{component}" if component else endpoint
+    return f"{account}:{own}" if account else own
 
 
 Slots = Mapping[Key, tuple[Address | None, ...]]
@@ -125,6 +129,8 @@ class RouteTable:
     """This Hearth's own account; needed where there are tenants."""
     concurrency: Mapping[str, int] = field(default_factory=dict)
     """Requests in flight and waiting that an endpoint, by its place, may have; of those that have such a bound."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Further names of places; those that lead nowhere are as unknown as any other."""
 
     def __post_init__(self) -> None:
         for account in (*self.tenants, self.own):
@@ -134,6 +140,11 @@ class RouteTable:
         for account, _, name in (each.rpartition(":") for each in self.concurrency):
             _check_account(account)
             _check_name(name)
+        for alias in self.aliases:
+            account, _, name = alias.rpartition(":")
+            _check_account(account)
+            for part in name.split("_"):
+                _check_name(part)
         if self.default_endpoint is not None:
             _check_name(self.default_endpoint)
         if bad := [name for name, most in self.concurrency.items() if most < 1]:
@@ -159,7 +170,8 @@ class RouteTable:
         )  # fmt: skip
         tenants, own = tuple(message.get("tenants", ())), message.get("own", "")
         concurrency = {str(name): int(most) for name, most in message.get("concurrency", {}).items()}
-        return cls(backends, message["default_endpoint"], tenants, own, concurrency)
+        aliases = dict(message.get("aliases", {}))
+        return cls(backends, message["default_endpoint"], tenants, own, concurrency, aliases)
 
 
 @dataclass(frozen=True, slots=True)

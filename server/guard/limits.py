@@ -8,7 +8,7 @@ neither FIELDS nor UNCHECKED is one that the engine ignores.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from server.dialects.documents import json_type
@@ -243,12 +243,12 @@ def check_document(document: Mapping[str, Any], limits: Limits) -> None:
             raise BadRequest(f"prompt and n ask for {total} answers; at most {limits.max_batch} fit", field="n")
 
 
-def check_model(document: Mapping[str, Any], endpoint: str) -> None:
-    """`model` must be the endpoint's name; a body without it means the endpoint it was sent to."""
+def check_model(document: Mapping[str, Any], names: Sequence[str]) -> None:
+    """`model` must be a name of the endpoint's; a body without it means the endpoint it was sent to."""
     model = document.get("model")
-    if model is not None and model != endpoint:
+    if model is not None and model not in names:
         shown = model[:100] if isinstance(model, str) else json_type(model)
-        raise NotFound(f"The model {shown} does not exist; this endpoint serves {endpoint}.", field="model")
+        raise NotFound(f"The model {shown} does not exist; this endpoint serves {', '.join(names)}.", field="model")
 
 
 def _shown(value: Any) -> str:

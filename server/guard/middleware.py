@@ -12,6 +12,7 @@ import contextlib
 import re
 import secrets
 import time
+from collections.abc import Sequence
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -198,7 +199,7 @@ class Guard:
 
     def _check(self, route: Route, scope: Scope, body: bytes) -> None:
         if not (self._opaque and route.kind in INVOCATIONS):
-            check_body(route, scope, body, self._limits, self._identity.endpoint)
+            check_body(route, scope, body, self._limits, self._identity.names)
 
     async def _refuse(self, exchange: Exchange, error: HearthError, reason: str) -> None:
         self._metrics.refused(reason)
@@ -291,7 +292,7 @@ def _data_call(exchange: Exchange, total_s: float) -> DataCall:
     )
 
 
-def check_body(route: Route, scope: Scope, body: bytes, limits: Limits, endpoint: str) -> None:
+def check_body(route: Route, scope: Scope, body: bytes, limits: Limits, names: Sequence[str]) -> None:
     """Parses and bounds a JSON body; the dialect finds what was parsed in the scope. Raises BadRequest."""
     if scope["method"] != "POST" or (route.kind is Kind.OPENAI and route.path not in OPENAI_PATHS):
         return
@@ -304,7 +305,7 @@ def check_body(route: Route, scope: Scope, body: bytes, limits: Limits, endpoint
     document = parse_object(body, limits.max_json_depth)
     scope.setdefault("state", {})[PARSED] = document
     if route.kind is Kind.OPENAI:
-        check_model(document, endpoint)
+        check_model(document, names)
     if "inputs" not in document or route.kind is Kind.OPENAI:
         check_document(document, limits)
 

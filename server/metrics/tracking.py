@@ -18,17 +18,22 @@ from server.metrics.scaling import IN_SHARE
 
 NAMESPACE = "AWS/SageMaker"
 INSTANCES, PROVISIONED = "sagemaker:variant:DesiredInstanceCount", "sagemaker:variant:DesiredProvisionedConcurrency"
+COPIES = "sagemaker:inference-component:DesiredCopyCount"
 PREDEFINED: Mapping[str, tuple[str, str, str, int]] = {
     "SageMakerVariantInvocationsPerInstance": (INSTANCES, "InvocationsPerInstance", "Sum", 60),
     "SageMakerVariantConcurrentRequestsPerModelHighResolution": (
         INSTANCES, "ConcurrentRequestsPerModel", "Average", 10,
     ),
+    "SageMakerInferenceComponentInvocationsPerCopy": (COPIES, "InvocationsPerCopy", "Sum", 60),
+    "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution": (
+        COPIES, "ConcurrentRequestsPerCopy", "Average", 10,
+    ),
     "SageMakerVariantProvisionedConcurrencyUtilization": (
         PROVISIONED, "ServerlessProvisionedConcurrencyUtilization", "Average", 60,
     ),
 }  # fmt: skip
-"""Scalable dimension, metric, statistic and period of the predefined metrics of SageMaker's variants."""
-COOLDOWN_S: Mapping[str, float] = {INSTANCES: 300.0, PROVISIONED: 0.0}
+"""Scalable dimension, metric, statistic and period of the predefined metrics of SageMaker's variants and components."""
+COOLDOWN_S: Mapping[str, float] = {INSTANCES: 300.0, PROVISIONED: 0.0, COPIES: 300.0}
 """Of a target tracking policy that names none."""
 HIGH_COUNT = 3
 LOW_S = 15 * 60
@@ -46,11 +51,12 @@ class Metric:
     period: int
 
 
-def tracked(configuration: Mapping[str, Any], endpoint: str, variant: str) -> Metric:
-    """The metric of a TargetTrackingScalingPolicyConfiguration that PutScalingPolicy took."""
+def tracked(configuration: Mapping[str, Any], own: Mapping[str, str]) -> Metric:
+    """The metric of a TargetTrackingScalingPolicyConfiguration that PutScalingPolicy took. `own`: dimensions of the
+    predefined metrics of what is scaled."""
     if predefined := configuration.get("PredefinedMetricSpecification"):
         _dimension, name, statistic, period = PREDEFINED[predefined["PredefinedMetricType"]]
-        return Metric(NAMESPACE, name, {"EndpointName": endpoint, "VariantName": variant}, statistic, None, period)
+        return Metric(NAMESPACE, name, own, statistic, None, period)
     given = configuration["CustomizedMetricSpecification"]
     if queries := given.get("Metrics"):
         stat = queries[0]["MetricStat"]

@@ -11,12 +11,15 @@ from server.replicas.plan import Home, Plan
 from server.replicas.scaling import autoscaling
 from server.spec import EndpointSpec, VariantSpec
 
+MIB = 1024 * 1024
+
 
 def application(endpoint: EndpointSpec, variant: VariantSpec, home: Home) -> Application:
     """The application that serves `variant`: one deployment whose replicas listen themselves."""
     options = {
         "num_cpus": variant.resources.num_cpus,
         "num_gpus": variant.resources.num_gpus,
+        **({"memory": variant.resources.memory_mb * MIB} if variant.resources.memory_mb else {}),
         "runtime_env": {
             "env_vars": dict(variables(variant, sampler=home.sampler)),
             **({"py_executable": home.python} if home.python is not None else {}),

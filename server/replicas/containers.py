@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from server.dialects.call import TARGET_CONTAINER
+from server.dialects.call import COMPONENT, TARGET_CONTAINER
 from server.dialects.engine import Answer, Invocation, PayloadEngine
 from server.dialects.errors import Refusal, Refused, refusal
 from server.errors import BadRequest, ModelFailed
 from server.guard.metrics import ContainerMetrics
 
-REWRITTEN = ("content-type", "accept", "x-amzn-sagemaker-accept", TARGET_CONTAINER)
+REWRITTEN = ("content-type", "accept", "x-amzn-sagemaker-accept", TARGET_CONTAINER, COMPONENT.decode())
 """Headers that are each container's own."""
 
 

@@ -11,7 +11,9 @@ import multiprocessing
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -32,6 +34,7 @@ from server.identity.authority import Authority
 from server.identity.judge import Judge
 from server.prefork.starter import START
 from server.replicas import runtimes, usage
+from server.replicas.adapters import Adapters, Loader
 from server.replicas.artifacts import Artifacts
 from server.replicas.heart import Heart
 from server.replicas.listener import Listener
@@ -80,12 +83,18 @@ class Replica:
         self.watching: asyncio.Task[None] | None = None
         self.metrics = Metrics(plan.endpoint, plan.variant.name)
         self.metrics.started(warm=how == "warm")
+        self.artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
+        self.adapters = Adapters(self.artifacts)
+        self.wanted: Mapping[str, Any] = {}
+        self.adapting: asyncio.Task[None] | None = None
         self.identity = Identity(
             endpoint=plan.endpoint,
             variant=plan.variant.name,
             replica_id=self.replica_id,
             account=plan.home.account,
             region=plan.home.region,
+            component=plan.variant.component,
+            adapters=self.adapters.names,
         )
         self.gate = Gate(Authority(), Judge(), self.identity)
         self.sampled = Sampled(plan.home.audit_data_share)
@@ -96,7 +105,7 @@ class Replica:
         self.capturing = Capturing(plan.home.storage, plan.endpoint, plan.variant.name)
         self.heart = Heart(
             plan.home, self._beat, self.metrics.periods, self.sampled, self.gate, self.copier, self.rates,
-            self.charged, self.capturing,
+            self.charged, self.capturing, self._adapt if plan.variant.component else None,
         )  # fmt: skip
         try:
             await self._start()
@@ -108,8 +117,9 @@ class Replica:
 
     async def _start(self) -> None:
         plan = self.plan
-        artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
-        runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant, artifacts, plan.home))
+        runtime = await self.listener.call(
+            lambda: runtimes.start(plan.endpoint, plan.variant, self.artifacts, plan.home)
+        )
         self.runtime = runtime
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
@@ -120,6 +130,9 @@ class Replica:
             cache=ResponseCache.of(plan.variant, runtime.engines, self.identity, self.metrics, self.capturing),
         )  # fmt: skip
         await self.heart.know()
+        self._adapt(self.wanted)
+        if self.adapting is not None:
+            await self.adapting  # no request comes for an adapter that is not here yet
         self.port = await self.listener.serve(self.guard, self.host, plan.home.nodes)
         self.phase, self.detail = "ready", ""
         self.watching = asyncio.create_task(usage.watch(self.metrics.periods))
@@ -144,7 +157,20 @@ class Replica:
             tokens_total=self.runtime.tokens() if self.runtime else 0,
             started_at=self.started_at,
             account=self.plan.home.tenant,
+            component=self.plan.variant.component,
+            adapters=self.adapters.to_wire(),
         )
+
+    def _adapt(self, wanted: Mapping[str, Any]) -> None:
+        """Sees to it that these adapters are held, once there is an engine, and tells what became of them."""
+        runtime, self.wanted = self.runtime, wanted
+        idle = self.adapting is None or self.adapting.done()
+        if runtime is not None and idle and self.adapters.lacks(wanted):
+            self.adapting = asyncio.create_task(self._hold(runtime.adapters, wanted))
+
+    async def _hold(self, loader: Loader, wanted: Mapping[str, Any]) -> None:
+        await self.listener.call(lambda: self.adapters.hold(loader, wanted))
+        self.heart.beat_now()
 
     async def wake(self) -> None:
         """Called through a Serve handle: scales the deployment up from zero, and returns once one is ready."""

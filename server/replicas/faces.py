@@ -39,7 +39,7 @@ class Faces:
 
     def __init__(self, engines: Engines, identity: Identity, limits: Limits) -> None:
         self._runtime = Runtime(engines, OpenAI(engines, identity), identity, limits)
-        self._endpoint = identity.endpoint
+        self._names = identity.names
         self._limits = limits
 
     async def invoke(self, invocation: Invocation) -> Answer:
@@ -47,7 +47,7 @@ class Faces:
         scope = _scope(invocation)
         call = Call.of(scope)
         self._runtime.check(call, ROUTE)
-        check_body(ROUTE, scope, invocation.body, self._limits, self._endpoint)
+        check_body(ROUTE, scope, invocation.body, self._limits, self._names)
         answering = _Answering(self._runtime, call, invocation, scope)
         return Answer(answering, await answering.content_type())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import httpx
 import structlog
@@ -44,8 +45,12 @@ class Heart:
         rates: Rates | None = None,
         charged: Charged | None = None,
         capturing: Capturing | None = None,
+        adapt: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
+        """`adapt` is told which adapters the replica is to hold."""
         self._home = home
+        self._adapt = adapt
+        self._adapters_known = adapt is None
         self._read = read
         self._gate = gate
         self._rates = rates or Rates()
@@ -108,12 +113,15 @@ class Heart:
             self._charged.shadow(answer["is_shadow"])
         await self._learn(answer["identities"])
         self._rates.learn(answer["rates"])
+        if self._adapt is not None and answer["adapters"] is not None:
+            self._adapt(answer["adapters"])
+            self._adapters_known = True
         if answer["kept"]:
             self._periods.delivered(periods)
         return bool(answer["routed"])
 
     async def know(self) -> None:
-        """Returns once the controller has said who may call this replica, and how much."""
+        """Returns once the controller has said who may call this replica, how much, and which adapters it holds."""
         while not self._knows:
             await self.say()
             if not self._knows:
@@ -121,7 +129,7 @@ class Heart:
 
     @property
     def _knows(self) -> bool:
-        return self._gate.required is not None and self._rates.known
+        return self._gate.required is not None and self._rates.known and self._adapters_known
 
     async def _learn(self, version: int | None) -> None:
         """Sees to it that the gate decides by the identities of `version`; None: nobody is asked."""

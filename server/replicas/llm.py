@@ -16,7 +16,8 @@ import structlog
 
 from kernels.stopping import StopStrings
 from server.dialects.engine import Generation, Step, Token
-from server.errors import BadRequest, HearthError, ModelFailed, PromptTooLong, Throttled, Unavailable
+from server.errors import BadRequest, HearthError, ModelFailed, NotReady, PromptTooLong, Throttled, Unavailable
+from server.replicas.vllm_adapters import VllmAdapters
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +25,9 @@ log = structlog.get_logger(__name__)
 class VllmText:
     """`TextEngine` on an `AsyncLLM`; prompts are plain text, no chat template is applied."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, adapters: VllmAdapters | None = None) -> None:
         self.engine = engine
+        self._adapters = adapters
         self.max_model_len: int = engine.model_config.max_model_len
         self._special = frozenset(engine.get_tokenizer().all_special_ids)
         self._ends_hidden = _ends_hidden(engine)
@@ -37,7 +39,8 @@ class VllmText:
             params = self._sampling(parameters, len(rendered["prompt_token_ids"]))
             stops = _Stops(parameters) if params.include_stop_str_in_output else None
             first = True
-            async with aclosing(self.engine.generate(rendered, params, request_id)) as outputs:
+            adapted = self._adapted(parameters.adapter)
+            async with aclosing(self.engine.generate(rendered, params, request_id, **adapted)) as outputs:
                 async for output in outputs:
                     for choice in output.outputs:
                         step = self._step(output, choice, first and parameters.prompt_logprobs)
@@ -47,6 +50,15 @@ class VllmText:
             raise
         except Exception as error:
             raise as_hearth_error(error) from error
+
+    def _adapted(self, adapter: str) -> dict[str, Any]:
+        """Raises NotReady for an adapter that went while the request came."""
+        if not adapter:
+            return {}
+        found = None if self._adapters is None else self._adapters.request(adapter)
+        if found is None:
+            raise NotReady(f"Adapter {adapter} is not loaded on this copy; try again.")
+        return {"lora_request": found}
 
     async def _render(self, prompt: str, parameters: Generation) -> Any:
         from vllm.renderers.inputs.preprocess import parse_model_prompt

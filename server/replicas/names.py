@@ -19,10 +19,14 @@ class AppName:
     revision: str
     account: str = ""
     """Empty: this Hearth's own, or the one whose applications alone are looked at."""
+    component: str = ""
+    """The inference component that it runs, if it runs one."""
 
     def __str__(self) -> str:
         account = (self.account,) if self.account else ()
-        return ":".join(("hearth", *account, self.endpoint, self.variant, self.revision))
+        # No name has an underscore.
+        variant = f"{self.variant}_{self.component}" if self.component else self.variant
+        return ":".join(("hearth", *account, self.endpoint, variant, self.revision))
 
     @classmethod
     def parse(cls, text: str) -> AppName | None:
@@ -32,8 +36,9 @@ class AppName:
             return None
         account = parts.pop(0) if len(parts) == 4 else ""
         endpoint, variant, revision = parts
-        return cls(endpoint, variant, revision, account)
+        variant, _, component = variant.partition("_")
+        return cls(endpoint, variant, revision, account, component)
 
 
 def app_name(endpoint: EndpointSpec, variant: VariantSpec, account: str = "") -> AppName:
-    return AppName(endpoint.name, variant.name, variant.revision, account)
+    return AppName(endpoint.name, variant.name, variant.revision, account, variant.component)

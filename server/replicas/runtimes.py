@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -19,6 +19,7 @@ from server.errors import BadRequest, HearthError, ModelFailed
 from server.external.options import MODEL as EXTERNAL
 from server.guard.metrics import ContainerMetrics
 from server.replicas import options
+from server.replicas.adapters import Loader, NoLoader
 from server.replicas.artifacts import S3, Artifacts
 from server.replicas.containers import Container, Direct, Serial
 from server.replicas.environ import ENGINE_TASKS
@@ -35,6 +36,10 @@ CONFIGURATION = ["config.json", "modules.json"]
 """The files that say what a model is for."""
 
 
+NO_LORA = (
+    "its base was started without LoRA: its container needs OPTION_ENABLE_LORA=true (or SM_VLLM_ENABLE_LORA=true) in "
+    "its Environment, and OPTION_MAX_LORA_RANK where ranks are above 16"
+)
 PREFILL_SPARE = 8
 """vLLM may hold one request more for so many that run, as it begins several in one step."""
 AHEAD = 2
@@ -52,6 +57,8 @@ class Runtime:
     stop: Callable[[], Awaitable[None]]
     used: Callable[[], int] = lambda: 0
     """Tokens read and generated so far."""
+    adapters: Loader = field(default_factory=lambda: NoLoader("its base is not a model that vLLM runs"))
+    """Puts adapters on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +186,18 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
         from server.replicas import vllm_app
         from server.replicas.llm import VllmText
         from server.replicas.pooling import VllmEmbedding
+        from server.replicas.vllm_adapters import VllmAdapters
 
         vllm_app.imports()
     runner = "generate" if loaded.task == "generate" else "pooling"
     hosts = variant.limits.allowed_media_hosts
     with timed("arguments"):
-        arguments = vllm_app.arguments(loaded.source, endpoint, runner, variant.engine, hosts)
+        name = variant.component or endpoint
+        arguments = vllm_app.arguments(loaded.source, name, runner, variant.engine, hosts)
     started = await vllm_app.start(arguments)
     engine = started.engine
-    text = VllmText(engine) if "generate" in started.tasks else None
+    adapters = VllmAdapters(engine, started.models) if engine.vllm_config.lora_config is not None else None
+    text = VllmText(engine, adapters) if "generate" in started.tasks else None
     embedding = VllmEmbedding(engine) if "embed" in started.tasks else None
     with timed("warm-up"):
         await _warm(text, embedding)
@@ -204,8 +214,9 @@ async def _vllm(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:
         engine.shutdown(timeout=5.0)
 
     return Runtime(
-        engines, lambda: not engine.errored, vllm_app.generated_tokens, stop, vllm_app.used_tokens
-    )
+        engines, lambda: not engine.errored, vllm_app.generated_tokens, stop, vllm_app.used_tokens,
+        adapters or NoLoader(NO_LORA),
+    )  # fmt: skip
 
 
 async def _warm(text: TextEngine | None, embedding: EmbeddingEngine | None) -> None:

@@ -73,6 +73,8 @@ class VllmApp:
     app: ASGIApp
     routes: frozenset[str]
     tasks: tuple[str, ...]
+    models: Any
+    """vLLM's `OpenAIServingModels`: the model and its adapters, as the application knows them."""
 
 
 def flags(options: Mapping[str, JsonValue]) -> list[str]:
@@ -158,7 +160,8 @@ async def start(args: argparse.Namespace) -> VllmApp:
         for kind in (EngineDeadError, EngineGenerateError):
             app.exception_handler(kind)(_engine_failed)
         await init_app_state(engine, app.state, args, tasks)
-    return VllmApp(engine=engine, app=_Renamed(app), routes=_routes(_paths(app)), tasks=tasks)
+    models = app.state.openai_serving_models
+    return VllmApp(engine=engine, app=_Renamed(app), routes=_routes(_paths(app)), tasks=tasks, models=models)
 
 
 async def _engine_failed(_request: Any, error: Exception) -> Response:

@@ -2,7 +2,8 @@
 
 An engine ends with its replica: Ray ends a dead replica's own process only; the engine's processes would live on with
 their memory, since they do not watch their parent. The kernel does it for them. And an engine samples with
-`kernels.sampling` (see `server.replicas.vllm_sampler`).
+`kernels.sampling` (see `server.replicas.vllm_sampler`), and keeps requests with and without LoRA adapters apart
+(`server.replicas.vllm_lora`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 
 from server.deathsig import die_with_parent
 from server.prefork.adopted import forked
-from server.replicas import vllm_sampler
+from server.replicas import vllm_lora, vllm_sampler
 from server.settings import environment, switch
 
 REPLICA = "HEARTH_REPLICA_PID"
@@ -32,3 +33,5 @@ def register() -> None:
     wanted = switch(SAMPLER)
     if replica is not None or wanted is not None:
         vllm_sampler.install(wanted is not False)
+    if replica is not None:
+        vllm_lora.install()

@@ -50,12 +50,23 @@ class Key:
         return f"{self.namespace}|{self.resource_id}|{self.dimension}"
 
     @property
-    def endpoint(self) -> str:
-        return self.resource_id.split("/")[1]
+    def row(self) -> tuple[str, str]:
+        """Kind and name of the resource that is scaled: an endpoint, or an inference component."""
+        kind, name = self.resource_id.split("/")[:2]
+        return ("InferenceComponent" if kind == "inference-component" else "Endpoint"), name
 
     @property
     def variant(self) -> str:
-        return self.resource_id.split("/")[3]
+        """Of an endpoint; empty for an inference component."""
+        return self.resource_id.partition("/variant/")[2]
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """Dimensions of its own metrics."""
+        kind, name = self.row
+        if kind == "Endpoint":
+            return {"EndpointName": name, "VariantName": self.variant}
+        return {"InferenceComponentName": name}
 
     def row_name(self, name: str = "") -> str:
         """Of the target's row, or of something of that name that belongs to it: names may be longer than a row's."""

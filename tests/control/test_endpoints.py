@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.control import endpoints
-from server.errors import Conflict, NotFound
+from server.errors import BadRequest, Conflict, NotFound
 from server.spec import EndpointSpec, VariantSpec
 from server.store.migrate import migrate
 from server.store.store import Store, connect
@@ -50,3 +50,9 @@ def test_an_endpoint_being_deleted_is_left_alone(store: Store) -> None:
 def test_deleting_what_is_not_there_is_an_error(store: Store) -> None:
     with pytest.raises(NotFound):
         endpoints.delete(store, "ep")
+
+
+def test_components_are_not_put_on_an_endpoint_by_its_document(store: Store) -> None:
+    variant = VariantSpec(model="one", component="base")
+    with pytest.raises(BadRequest, match="CreateInferenceComponent"):
+        endpoints.deploy(store, EndpointSpec(name="ep", variants=(variant,)))

@@ -96,6 +96,7 @@ class Cluster:
                 1,
                 "ready",
                 account=name.account,
+                component=name.component,
             )
             for k, name in enumerate(names)
             for n in range(self.replicas[name])

@@ -230,7 +230,7 @@ def test_a_wrong_content_type_names_what_is_accepted(client: Any) -> None:
         ({"TargetVariant": "Other"}, "variant Other"),
         ({"CustomAttributes": "x" * 1025}, "1025 characters"),
         ({"TargetModel": "a.tar.gz"}, "does not support"),
-        ({"InferenceComponentName": "c"}, "does not support"),
+        ({"InferenceComponentName": "c"}, "is not allowed for endpoint m"),
         ({"SessionId": "NEW_SESSION"}, "sessions"),
         ({"Accept": "text/csv"}, "text/csv"),
     ],

@@ -254,11 +254,11 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
 
 
 def test_the_model_must_be_this_endpoint() -> None:
-    check_model({"model": "m"}, "m")
-    check_model({}, "m")
+    check_model({"model": "m"}, ("m",))
+    check_model({}, ("m",))
     for other in ("x", 5, ["m"], ""):
         with pytest.raises(NotFound) as caught:
-            check_model({"model": other}, "m")
+            check_model({"model": other}, ("m",))
         assert caught.value.field == "model"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from server.control import paging
 from server.control.operations import Context, Request
 from server.errors import BadRequest, NotFound, Refusal
-from server.metrics.tracking import INSTANCES, PROVISIONED
+from server.metrics.tracking import COPIES, INSTANCES, PROVISIONED
 from server.spec import NAME_PATTERN
 from server.store.listing import Position
 from server.store.scaling import TARGET, Key, belonging
@@ -17,14 +17,16 @@ from server.store.store import Resource
 
 PAGE = 50
 _NAME = NAME_PATTERN.strip("^$")
-_RESOURCE = re.compile(rf"endpoint/{_NAME}/variant/{_NAME}")
+_VARIANT = re.compile(rf"endpoint/{_NAME}/variant/{_NAME}")
+_RESOURCES = {INSTANCES: _VARIANT, PROVISIONED: _VARIANT, COPIES: re.compile(rf"inference-component/{_NAME}")}
+"""What has a dimension."""
 
 
 def key(request: Request) -> Key:
     """The target that a request names. Raises Refusal for one of a kind that is not scaled here."""
     found = Key.of(request)
-    known = found.namespace == "sagemaker" and found.dimension in (INSTANCES, PROVISIONED)
-    if not known or not _RESOURCE.fullmatch(found.resource_id):
+    resource = _RESOURCES.get(found.dimension) if found.namespace == "sagemaker" else None
+    if resource is None or not resource.fullmatch(found.resource_id):
         raise bad("Unsupported service namespace, resource type or scalable dimension", "ServiceNamespace")
     return found
 

@@ -69,7 +69,7 @@ def _check(document: Mapping[str, Any], found: Key, others: list[Resource]) -> N
     else:
         _check_tracking(document[_TRACKING], found)
         others_track = [each.document[_TRACKING] for each in others if _TRACKING in each.document]
-        metrics = [tracked(each, found.endpoint, found.variant) for each in (document[_TRACKING], *others_track)]
+        metrics = [tracked(each, found.measured) for each in (document[_TRACKING], *others_track)]
         if metrics[0] in metrics[1:]:
             raise bad("Only one TargetTrackingScaling policy for a given metric specification is allowed.", _TRACKING)
     if len(others) >= MAX_POLICIES:
@@ -142,7 +142,7 @@ def _put_alarms(context: Context, store: Store, found: Key, policy: Resource) ->
     configuration = policy.document.get(_TRACKING)
     if configuration is None:
         return
-    metric = tracked(configuration, found.endpoint, found.variant)
+    metric = tracked(configuration, found.measured)
     rules = alarms(configuration, metric, found.dimension, policy.arn)
     for name, rule in zip(alarm_names(policy.document["Id"], found.resource_id), rules, strict=True):
         current = _alarm(store, name)

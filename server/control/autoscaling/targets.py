@@ -1,4 +1,4 @@
-"""Scalable targets: which variants are scaled, and between which capacities. The scaler keeps them there."""
+"""Scalable targets: what is scaled, and between which capacities. The scaler keeps them there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from server.control.autoscaling.listed import bad, check_tags, key, missing, pag
 from server.control.autoscaling.service import AUTOSCALING
 from server.control.operations import Answer, Context, Request
 from server.errors import Conflict, LimitExceeded, NotFound, Refusal
-from server.metrics.tracking import PROVISIONED
-from server.spec import EndpointSpec
+from server.metrics.tracking import COPIES, PROVISIONED
 from server.store import tags
 from server.store.alarms import KIND as ALARM
 from server.store.scaling import ACTION, POLICY, TARGET, Key, belonging
@@ -89,10 +88,15 @@ def check_range(minimum: int, maximum: int, limit: int = MAX_CAPACITY) -> None:
 
 def _limit(context: Context, found: Key) -> int:
     """The most that the variant can have. Raises Refusal when it does not exist or has no such dimension."""
+    what = "inference component" if found.dimension == COPIES else "endpoint"
     try:
-        spec = EndpointSpec.model_validate(context.store.get("Endpoint", found.endpoint).document)
+        spec = capacity.spec_of(context.store.get(*found.row))
     except NotFound:
-        raise bad(f"SageMaker endpoint doesn't exist: {found.resource_id}", "ResourceId") from None
+        raise bad(f"SageMaker {what} doesn't exist: {found.resource_id}", "ResourceId") from None
+    except ValueError as error:
+        raise bad(f"SageMaker {what} has no copies: {error}", "ResourceId") from None
+    if found.dimension == COPIES:
+        return MAX_CAPACITY
     if capacity.find(spec, found.variant) is None:
         raise bad(f"SageMaker endpoint variant doesn't exist: {found.resource_id}", "ResourceId")
     config = capacity.serverless(spec, found.variant)
@@ -105,8 +109,9 @@ def _limit(context: Context, found: Key) -> int:
 def _check_quota(context: Context, found: Key, request: Request) -> None:
     """Raises LimitExceeded where the account's quota of instances has no room for the greatest capacity."""
     if found.dimension != PROVISIONED and "MaxCapacity" in request:
-        spec = EndpointSpec.model_validate(context.store.get("Endpoint", found.endpoint).document)
-        quotas.check_capacity(context.store, context.quotas, spec, found.variant, request["MaxCapacity"])
+        spec = capacity.spec_of(context.store.get(*found.row))
+        variant = found.variant or spec.variants[0].name
+        quotas.check_capacity(context.store, context.quotas, spec, variant, request["MaxCapacity"])
 
 
 @AUTOSCALING.operation

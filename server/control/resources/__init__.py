@@ -3,6 +3,7 @@
 from server.control.resources import (
     endpoint,
     endpoint_config,
+    inference_component,
     inference_experiment,
     model,
     model_card,
@@ -17,6 +18,7 @@ __all__ = [
     "SAGEMAKER",
     "endpoint",
     "endpoint_config",
+    "inference_component",
     "inference_experiment",
     "model",
     "model_card",

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import capture, deployments, quotas, variants
+from server.control import capture, components, deployments, endpoints, quotas, variants
 from server.control import kind as kinds
 from server.control.endpoints import CHANGING
 from server.control.endpoints import KIND as ENDPOINT
@@ -129,6 +129,7 @@ def updated(context: Context, current: Resource, request: Request) -> Resource:
     spec = _spec(context, current.name, request["EndpointConfigName"])
     if spec.problem is not None:
         raise BadRequest(f"Endpoint {current.name} cannot be run with {request['EndpointConfigName']}: {spec.problem}")
+    components.check_kept(context.store, current, spec)
     if request.get("RetainAllVariantProperties"):
         dropped = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", ())}
         spec = _retained(spec, old, dropped)
@@ -136,7 +137,7 @@ def updated(context: Context, current: Resource, request: Request) -> Resource:
     deployment: Any = request.get("DeploymentConfig", last if request.get("RetainDeploymentConfig") else None)
     strategy = deployments.strategy(context.store, deployment or {}, spec)
     spec = _deployed_with(spec, deployment or last)
-    if current.status == "InService" and deployments.moves_traffic(old, spec):
+    if current.status == "InService" and deployments.moves_traffic(old, spec) and not (old.hosts or spec.hosts):
         rollout = Rollout(spec=spec, strategy=strategy, asked_at=time.time())
         spec = _deployed_with(old, deployment or last).model_copy(update={"pending": rollout})
     return _changed(context, current, old, spec)
@@ -150,7 +151,7 @@ def update_endpoint_weights_and_capacities(context: Context, request: Request) -
     if spec.pending is not None:
         raise BadRequest(f'Cannot update in-progress endpoint "{current.arn}": it is {current.status}.')
     wanted = {each["VariantName"]: each for each in request["DesiredWeightsAndCapacities"]}
-    unknown = set(wanted) - {variant.name for variant in spec.fleet}
+    unknown = set(wanted) - {variant.name for variant in (*spec.variants, *spec.shadows)}
     if unknown:
         raise NotFound(f'Could not find variant "{min(unknown)}" of endpoint "{current.arn}".')
     changed, shadows = (
@@ -172,7 +173,7 @@ def delete_endpoint(context: Context, request: Request) -> Answer:
     """Asks for an endpoint's removal, whatever state it is in; again while it goes changes nothing."""
     while (current := find(context, KIND, request["EndpointName"])).status != "Deleting":
         with contextlib.suppress(Conflict):  # another change came first; it goes too
-            context.store.replace(current, current.document, "Deleting")
+            endpoints.delete(context.store, current.name)
     return {}
 
 

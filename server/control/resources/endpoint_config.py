@@ -27,6 +27,13 @@ def _check(context: Context, request: Request) -> None:
     capture.check(request.get("DataCaptureConfig"))
     for variant in every:
         _check_variant(context, variant, "ExecutionRoleArn" in request)
+    modelled = ["ModelName" in variant for variant in every]
+    if not all(modelled) and (any(modelled) or "ShadowProductionVariants" in request):
+        raise BadRequest(
+            "Either every variant names a model, or none does and inference components are put on them; shadow "
+            "variants need a model.",
+            field="modelName",
+        )
 
 
 def _check_shadows(production: Sequence[Mapping[str, Any]], shadows: Sequence[Mapping[str, Any]]) -> None:
@@ -62,6 +69,8 @@ def _check_variant(context: Context, variant: Mapping[str, Any], components: boo
         raise BadRequest(f"Variant {name} needs a ModelName.", field="modelName")
     if ("ServerlessConfig" in variant) == ("InstanceType" in variant or "InstancePools" in variant):
         raise BadRequest(f"Variant {name} needs either InstanceType or ServerlessConfig.", field="instanceType")
+    if "ModelName" not in variant and "ServerlessConfig" in variant:
+        raise BadRequest(f"Variant {name} is serverless; it needs a ModelName.", field="modelName")
     serverless = variant.get("ServerlessConfig", {})
     if serverless and "InitialInstanceCount" in variant:
         raise BadRequest(f"Variant {name} is serverless; it has no InitialInstanceCount.", field="initialInstanceCount")
