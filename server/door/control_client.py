@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from server.errors import HearthError, NotFound, NotReady, Throttled, Unavailable
+from server.http_client import HttpClient
 from server.nodes import NodeIdentity, calling
 
 RETRY_S = 0.2
@@ -19,7 +20,7 @@ class ControlClient:
     """Calls the controller's own listener; a controller that restarts is waited for."""
 
     def __init__(self, url: str, token: str, nodes: NodeIdentity | None = None) -> None:
-        self._client = httpx.AsyncClient(
+        self._client = HttpClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
             limits=httpx.Limits(max_connections=None),

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from server.errors import BadRequest, Unavailable
+from server.http_client import HttpClient
 
 HOP_BY_HOP = frozenset(
     (
@@ -59,7 +60,7 @@ class Forwarder:
 
     def __init__(self, socket: Path, read_timeout_s: float) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._client = httpx.AsyncClient(
+        self._client = HttpClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=limits),
             base_url="http://edge",
             timeout=httpx.Timeout(read_timeout_s, connect=5.0),

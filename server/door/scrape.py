@@ -16,6 +16,7 @@ from server.door.control_client import ControlClient, of_account
 from server.door.keeper import tenant_of
 from server.door.metrics import merge
 from server.errors import Unavailable
+from server.http_client import HttpClient
 from server.identity.caller import Caller
 from server.nodes import NodeIdentity, calling, scheme
 
@@ -54,8 +55,8 @@ class Scraper:
     def __init__(self, control: ControlClient, edge_socket: Path, nodes: NodeIdentity | None = None) -> None:
         self._control = control
         self._scheme = scheme(nodes)
-        self._replicas = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=calling(nodes))
-        self._edge = httpx.AsyncClient(
+        self._replicas = HttpClient(timeout=TIMEOUT_S, trust_env=False, verify=calling(nodes))
+        self._edge = HttpClient(
             transport=httpx.AsyncHTTPTransport(uds=str(edge_socket)),
             base_url="http://edge",
             timeout=TIMEOUT_S,

@@ -18,6 +18,7 @@ import httpcore
 import httpx
 
 from server.errors import BadRequest
+from server.http_client import HttpClient
 
 PRIVATE = "private:"
 _TUNNELS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
@@ -80,7 +81,7 @@ def client(hosts: Hosts, connect_s: float, read_s: float) -> httpx.AsyncClient:
     transport._pool._network_backend = _Checked(hosts)  # httpx hands on no backend of its user's
     timeout = httpx.Timeout(read_s, connect=connect_s)
     headers = {"accept-encoding": "identity", "user-agent": "hearth"}
-    return httpx.AsyncClient(
+    return HttpClient(
         transport=transport, timeout=timeout, trust_env=False, follow_redirects=False, headers=headers
     )
 

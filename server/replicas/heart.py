@@ -15,6 +15,7 @@ from server.beat import INTERVAL_S, Beat
 from server.capture.capturing import Capturing
 from server.guard.gate import Gate
 from server.guard.rates import Rates
+from server.http_client import HttpClient
 from server.identity.snapshot import Snapshot
 from server.metrics.periods import Periods
 from server.nodes import calling
@@ -62,7 +63,7 @@ class Heart:
         self._wanted = asyncio.Event()
         self._saying = asyncio.Lock()
         """One beat at a time: their answers must come in their order."""
-        self._client = httpx.AsyncClient(
+        self._client = HttpClient(
             base_url=home.beat_url,
             headers={"authorization": f"Bearer {home.token}"},
             timeout=CALL_TIMEOUT_S,

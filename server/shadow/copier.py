@@ -19,6 +19,7 @@ import httpx
 import structlog
 from prometheus_client import Counter
 
+from server.http_client import HttpClient
 from server.nodes import NodeIdentity, calling, scheme
 from server.shadow.compare import compared
 from server.shadow.copies import ANSWER_BYTES, TOOK, Answered, Copy, Target
@@ -79,7 +80,7 @@ class Copier:
         self._stopped = False
         limits = httpx.Limits(max_connections=under_way, max_keepalive_connections=under_way)
         self._scheme = scheme(nodes)
-        self._client = httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=calling(nodes))
+        self._client = HttpClient(limits=limits, timeout=None, trust_env=False, verify=calling(nodes))
         self._client.headers.clear()  # the shadow is to see what production saw
 
     def aim(self, target: Target | None) -> None:
