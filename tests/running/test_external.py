@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from openai import OpenAI, RateLimitError
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.external.conftest import anthropic_at, openai_at
 from tests.external.providers import KEY, Provider, providing
@@ -62,10 +63,18 @@ def test_a_providers_model_answers_as_an_endpoint(
     provider.fail(529)
     assert openai.chat.completions.create(model=NAME, messages=SAY).choices[0].message.content == "one two three"
     assert provider.asked[-1][0] == "/v1/chat/completions"
-    hearth.wait(
-        "its tokens among the metrics",
-        lambda: f'hearth_external_tokens_total{{EndpointName="{NAME}"' in hearth.http.get("/metrics").text,
-    )
+    hearth.wait("its tokens among the metrics", lambda: tokens(hearth) == {"claude-x": 42.0, "gpt-x": 14.0})
+
+
+def tokens(hearth: Hearth) -> dict[str, float]:
+    """Read and written so far, by the provider's model."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(hearth.http.get("/metrics").text):
+        for sample in family.samples:
+            if sample.name == "hearth_external_tokens_total" and sample.labels["EndpointName"] == NAME:
+                model = sample.labels["model"]
+                found[model] = found.get(model, 0.0) + sample.value
+    return found
 
 
 def test_its_key_is_nowhere_to_be_seen(hearth: Hearth, endpoint: Any) -> None:
