@@ -39,17 +39,14 @@ class PacedEngine(LLMEngine):  # type: ignore[misc]
         async for event in self._paced.events(request.prompt, request.max_tokens):
             yield event
 
-    async def chat(self, _request: Any, _info: Any = None) -> AsyncIterator[str]:
+    def chat(self, _request: Any, _info: Any = None) -> AsyncIterator[str]:
         raise NotImplementedError
-        yield ""
 
-    async def embeddings(self, _request: Any, _info: Any = None) -> AsyncIterator[str]:
+    def embeddings(self, _request: Any, _info: Any = None) -> AsyncIterator[str]:
         raise NotImplementedError
-        yield ""
 
-    async def transcriptions(self, _request: Any, _info: Any = None) -> AsyncIterator[str]:
+    def transcriptions(self, _request: Any, _info: Any = None) -> AsyncIterator[str]:
         raise NotImplementedError
-        yield ""
 
     async def resolve_lora(self, _lora: Any) -> None:
         raise NotImplementedError
