@@ -109,7 +109,9 @@ class Replica:
     async def _start(self) -> None:
         plan = self.plan
         artifacts = Artifacts(Path(plan.home.cache_dir), plan.home.storage)
-        runtime = await self.listener.call(lambda: runtimes.start(plan.endpoint, plan.variant, artifacts, plan.home))
+        runtime = await self.listener.call(
+            lambda: runtimes.start(plan.endpoint, plan.variant, artifacts, plan.home, self.metrics.periods)
+        )
         self.runtime = runtime
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)
         opaque = runtime.engines.payload is not None
