@@ -56,7 +56,7 @@ def served(container: Document) -> images.Served:
         return found
     image = container.get("Image")
     if images.runs_engine(container) or found.task in ENGINE_TASKS:
-        raise BadRequest(f"Image {image!r} is served with vLLM, which holds one model; Mode {MULTI_MODEL} needs another.")
+        raise BadRequest(f"Image {image!r} is served with vLLM, which holds one model; it cannot be {MULTI_MODEL}.")
     if found.model != container.get("ModelDataUrl"):
         raise BadRequest(
             f"Environment names the model {found.model!r}; with Mode {MULTI_MODEL} all models are below ModelDataUrl."

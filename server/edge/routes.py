@@ -82,10 +82,14 @@ class Backend:
     account: str = ""
     """Whose endpoint it is; empty: this Hearth's own."""
     routing: Routing = Routing()
+    affinity: str = ""
+    """Header whose value picks the replica, so that equal ones meet again; empty: none does."""
 
     def __post_init__(self) -> None:
         for name in (self.endpoint, self.variant):
             _check_name(name)
+        if re.fullmatch(r"[a-z0-9-]*", self.affinity) is None:
+            raise ValueError(f"{self.affinity[:80]!r} is no header in lower case")
         _check_account(self.account)
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"weight {self.weight} of {self.endpoint}/{self.variant} is not a share of traffic")
