@@ -20,10 +20,10 @@ def config(setting: str) -> dict[str, Any]:
     return {"MultiModelConfig": {"ModelCacheSetting": setting}}
 
 
-def endpoint(sagemaker: Any, store: Store, model: dict[str, Any], **variant: Any) -> VariantSpec:
+def endpoint(sagemaker: Any, store: Store, model: dict[str, Any], *variants: dict[str, Any]) -> VariantSpec:
     """The variant that an endpoint on a new model is to run."""
     sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, **model)
-    make_config(sagemaker, **variant)
+    make_config(sagemaker, "c", *variants)
     sagemaker.create_endpoint(EndpointName="ep", EndpointConfigName="c")
     made = spec(store)
     assert made.problem is None
@@ -33,7 +33,7 @@ def endpoint(sagemaker: Any, store: Store, model: dict[str, Any], **variant: Any
 @pytest.mark.parametrize(
     ("container", "message"),
     [
-        ({**MANY, "ModelDataUrl": ""}, "Mode MultiModel needs the ModelDataUrl of a prefix"),
+        ({"Image": MANY["Image"], "Mode": "MultiModel"}, "Mode MultiModel needs the ModelDataUrl of a prefix"),
         ({**MANY, "ModelDataUrl": "s3://models/one.tar.gz"}, "is the prefix below which all models are"),
         ({**MANY, "Mode": "SingleModel", **config("Enabled")}, "MultiModelConfig needs Mode MultiModel"),
         ({**MANY, "Mode": "Several"}, "Member must satisfy enum value set: [SingleModel, MultiModel]"),
@@ -76,7 +76,7 @@ def test_one_model_is_no_many(sagemaker: Any, store: Store) -> None:
 
 
 def test_memory_of_a_serverless_variant_bounds_its_models(sagemaker: Any, store: Store) -> None:
-    variant = endpoint(sagemaker, store, {"PrimaryContainer": MANY}, **SERVERLESS)
+    variant = endpoint(sagemaker, store, {"PrimaryContainer": MANY}, SERVERLESS)
     assert variant.engine == {"model-cache-mb": SERVERLESS["ServerlessConfig"]["MemorySizeInMB"]}
 
 
