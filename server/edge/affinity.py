@@ -35,8 +35,8 @@ _HASHED = """\
 hdr({header})
   hash-type consistent sdbm avalanche
   hash-balance-factor {factor}"""
-"""Consistent: a replica that comes or goes moves its own share of the values alone. Requests without the header go round
-robin."""
+"""Consistent: a replica that comes or goes moves its own share of the values alone. Requests without the header go in
+turns."""
 
 _SESSIONS = f"""\
   stick-table type string len 40 size {REMEMBERED} expire {REMEMBERED_FOR} peers {PEER}
