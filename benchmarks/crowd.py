@@ -58,7 +58,7 @@ def make(folder: Path, count: int) -> list[Forest]:
     made = []
     for number in range(count):
         drawn = np.random.default_rng(number)
-        rows = drawn.normal(size=(2000, FEATURES)).astype(np.float32)
+        rows = drawn.normal(size=(1000, FEATURES)).astype(np.float32)
         labels = (rows @ drawn.normal(size=FEATURES) + drawn.normal(size=len(rows)) > 0).astype(int)
         forest = RandomForestClassifier(20, max_depth=12, random_state=number, n_jobs=1).fit(rows, labels)
         with warnings.catch_warnings():
