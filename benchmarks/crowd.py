@@ -1,4 +1,4 @@
-"""Many models behind one endpoint: `python -m benchmarks.crowd [--models 200] [--cache-mb 256] [--rounds 3]`.
+"""Many models behind one endpoint: `python -m benchmarks.crowd [--models 200] [--cache-mb 96] [--rounds 3]`.
 
 So many forests, each trained on data of its own and written as an ONNX graph in an archive, lie in one folder. An
 endpoint holds them in less memory than they take together; clients ask for them as Zipf's law has it, and every answer
@@ -246,7 +246,7 @@ def _mean(now: Mapping[str, float], before: Mapping[str, float], series: str) ->
 
 def main(
     models: Annotated[int, typer.Option(min=2)] = 200,
-    cache_mb: Annotated[int, typer.Option(min=16, help="Memory that all models may take.")] = 256,
+    cache_mb: Annotated[int, typer.Option(min=16, help="Memory that all models may take.")] = 96,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     requests: Annotated[int, typer.Option(min=100, help="Of each arm in each round.")] = 2000,
     clients: Annotated[int, typer.Option(min=1)] = 4,
