@@ -123,8 +123,9 @@ async def _many(endpoint: str, variant: VariantSpec, artifacts: Artifacts, perio
         loaded = await asyncio.to_thread(locate, model, artifacts)
         if STARTERS[loaded.task] is _vllm:
             raise BadRequest(f"it is for {loaded.task}, which needs vLLM; one replica can hold one engine")
-        kind = {"predict": PredictOptions, "handler": HandlerOptions}.get(loaded.task, options.Options)
-        theirs = {name: value for name, value in model.engine.items() if name in options.names(kind)}
+        kinds: Mapping[Task, type[options.Options]] = {"predict": PredictOptions, "handler": HandlerOptions}
+        known = options.names(kinds.get(loaded.task, options.Options))
+        theirs = {name: value for name, value in model.engine.items() if name in known}
         return await STARTERS[loaded.task](endpoint, model.model_copy(update={"engine": theirs}), loaded)
 
     engine = await ManyEngine.start(endpoint, variant, artifacts, periods, one)

@@ -77,7 +77,8 @@ def test_one_model_is_no_many(sagemaker: Any, store: Store) -> None:
 
 def test_memory_of_a_serverless_variant_bounds_its_models(sagemaker: Any, store: Store) -> None:
     variant = endpoint(sagemaker, store, {"PrimaryContainer": MANY}, SERVERLESS)
-    assert variant.engine == {"model-cache-mb": SERVERLESS["ServerlessConfig"]["MemorySizeInMB"]}
+    serverless: Any = SERVERLESS["ServerlessConfig"]
+    assert variant.engine == {"model-cache-mb": serverless["MemorySizeInMB"]}
 
 
 def test_one_of_a_pipelines_containers(sagemaker: Any, store: Store) -> None:

@@ -108,12 +108,12 @@ def test_from_the_first_request_to_a_replaced_archive(
     assert value(hearth, name, "ModelDownloadingTime_count") == 3
     assert value(hearth, name, "ModelCacheHit_total") >= 3 * 7 - 21
 
-    for model, code, message in (
+    for named, code, message in (
         (None, "ValidationError", "is missing a target model header."),
         ("four.tar.gz", "ValidationError", f"Failed to download model data(bucket: {BUCKET}, key: models/four.tar.gz)"),
         ("../secret.tar.gz", "ValidationError", "is no path of an archive or a folder below the endpoint's prefix"),
     ):
-        found = refused(runtime, name, model)
+        found = refused(runtime, name, named)
         assert found[0] == code
         assert message in found[1]
     s3.put_object(Bucket=BUCKET, Key="models/broken.tar.gz", Body=b"no archive")

@@ -149,8 +149,8 @@ def _claim(root: Path) -> tuple[Path, IO[bytes]]:
     """A folder below `root` of this process alone, and the lock that says that its process lives."""
     root.mkdir(parents=True, exist_ok=True)
     for lock in root.glob("*.lock"):
-        with contextlib.suppress(OSError), lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError), lock.open("rb") as found:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink()
     own = root / f"replica-{uuid.uuid4().hex[:12]}"
