@@ -11,6 +11,7 @@ function (`server.dialects.errors`), so a status or a code is decided here and n
     │   ├── Unreadable         400  the bytes are not what the service model says
     │   └── UnknownOperation   400  no operation of that name is built
     ├── NotFound               404  no such endpoint, model or route
+    │   └── NoSuchModel        404  the model that an invocation names is not below its endpoint's prefix
     ├── Conflict               409  the name is taken, or the resource is in another state
     │   └── InUse              409  something else needs the resource
     ├── LimitExceeded          400  there would be more of something than is allowed
@@ -84,6 +85,10 @@ class LimitExceeded(HearthError):
 class NotFound(HearthError):
     status = 404
     code = "NotFound"
+
+
+class NoSuchModel(NotFound):
+    code = "ValidationError"
 
 
 class Conflict(HearthError):

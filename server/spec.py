@@ -19,6 +19,13 @@ Task = Literal[
 ]
 """What a model is served for; it chooses the runtime (see `server.replicas.runtimes`)."""
 
+ENGINE_TASKS: tuple[Task, ...] = ("generate", "embed", "classify", "rerank")
+"""What vLLM runs."""
+
+ModelCache = Literal["Enabled", "Disabled"]
+"""SageMaker's ModelCacheSetting, for a prefix of many models: whether they stay loaded while there is room, or each
+goes once it has answered."""
+
 NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
 """SageMaker's own rule for endpoint and variant names."""
 
@@ -126,6 +133,7 @@ class ContainerSpec(Frozen):
     """Its host name."""
     model: str = Field(min_length=1)
     task: Task | None = None
+    many: ModelCache | None = None
     engine: dict[str, JsonValue] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
 
@@ -147,6 +155,9 @@ class VariantSpec(Frozen):
     """Each container answers what the one before it answered, or a request names the one that answers it."""
     task: Task | None = None
     """None: read from the model's own configuration when the replica is built."""
+    many: ModelCache | None = None
+    """`model` is a prefix or a folder, and each request names the model below it that answers
+    (`server.replicas.many`). None: it is one model."""
     weight: float = Field(1.0, ge=0)
     engine: dict[str, JsonValue] = Field(default_factory=dict)
     """Options of the runtime by their long names, e.g. ``{"max-model-len": 1024, "enforce-eager": true}``."""
@@ -162,8 +173,8 @@ class VariantSpec(Frozen):
     def _one_or_several(self) -> VariantSpec:
         if [bool(self.model), bool(self.containers), self.hosts].count(True) != 1:
             raise ValueError("a variant has either a model or containers, or hosts inference components")
-        if self.containers and (self.task is not None or self.engine or self.env):
-            raise ValueError("task, engine and env belong to each of the containers")
+        if self.containers and (self.task is not None or self.many is not None or self.engine or self.env):
+            raise ValueError("task, many, engine and env belong to each of the containers")
         names = [container.name for container in self.containers]
         if len(set(names)) != len(names):
             raise ValueError(f"container names must differ, got {', '.join(names)}")

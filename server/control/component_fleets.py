@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import caching, components, variants
+from server.control import caching, components, many, variants
 from server.control.instances import Machine, on_aws
 from server.control.placement import NO_ROOM, fits
 from server.errors import BadRequest
@@ -107,6 +107,8 @@ def _run(store: Store, specification: Document) -> dict[str, Any]:
     if "AcceleratorPartitionType" in specification["ComputeResourceRequirements"]:
         raise BadRequest("parts of an accelerator (`AcceleratorPartitionType`) cannot be given to a copy yet")
     mode, parts = variants.containers_of(store, _container(specification))
+    if any(many.is_many(part) for part in parts):
+        raise BadRequest("a component holds one model; make a component of each, or an endpoint with Mode MultiModel")
     if caching.asked([part.get("Environment", {}) for part in parts]) is not None:
         raise BadRequest("the response cache of inference components cannot be run yet")
     return variants.run(mode, parts)

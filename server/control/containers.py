@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from server.control.many import is_many
 from server.errors import BadRequest
 from server.spec import MOST_CONTAINERS
 
@@ -12,7 +13,6 @@ Document = Mapping[str, Any]
 
 PACKAGE = "ModelPackageName"
 HOSTNAME = "ContainerHostname"
-MULTI_MODEL = "MultiModel"
 
 
 def declared(model: Document) -> list[Document]:
@@ -57,7 +57,7 @@ def check(found: Sequence[Document], how: str) -> None:
     if len(names) < len(found) and (names or how == "Direct"):
         why = "Direct invocation" if how == "Direct" else "An inference pipeline where one has it"
         raise BadRequest(f"{why} needs the ContainerHostname of every container.", field="containerHostname")
-    if how == "Serial" and sum(each.get("Mode") == MULTI_MODEL for each in found) > 1:
+    if how == "Serial" and sum(map(is_many, found)) > 1:
         raise BadRequest("More than one container in MultiModel mode is not supported with inference pipeline.")
 
 

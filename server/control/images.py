@@ -16,7 +16,7 @@ from models.catalogue import catalogue
 from server.control import environment
 from server.errors import BadRequest
 from server.external import options as external
-from server.spec import Task
+from server.spec import ENGINE_TASKS, Task
 
 SHIPPED = "hearth/"
 """`hearth/NAME` is the model NAME of the catalogue."""
@@ -104,6 +104,12 @@ def served(container: Mapping[str, Any]) -> Served:
     options = environment.tgi_options(environ) | environment.engine_options(environ) if runtime.options else {}
     task = environment.task(environ) or runtime.task
     return Served(_model(runtime, container, environ), task, options, env)
+
+
+def runs_engine(container: Mapping[str, Any]) -> bool:
+    """Whether the runtime of the container's image is always vLLM."""
+    name = repository(container.get("Image", ""))
+    return any(name in each.repositories and (each.options or each.task in ENGINE_TASKS) for each in IMAGES)
 
 
 def check_remote(model: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.control import caching, capture, containers, images
+from server.control import caching, capture, containers, images, many
 from server.control.instances import Machine, reserved
 from server.errors import BadRequest, NotFound
 from server.spec import EndpointSpec, Limits, Resources, Routing, Scaling, VariantSpec
@@ -111,11 +111,7 @@ def containers_of(store: Store, wanted: Document) -> tuple[str, list[Document]]:
         raise BadRequest(f"model {wanted['ModelName']!r} was deleted") from None
     expanded = containers.expanded(model, lambda given: _package(store, given))
     containers.check(expanded, containers.mode(model))
-    found = containers.named(expanded)
-    if many := [each[containers.HOSTNAME] for each in found if each.get("Mode") == containers.MULTI_MODEL]:
-        which = f" ({', '.join(many)})" if len(found) > 1 else ""
-        raise BadRequest(f"multi-model containers{which} cannot be run yet")
-    return containers.mode(model), found
+    return containers.mode(model), containers.named(expanded)
 
 
 def _check_instances(wanted: Document) -> None:
@@ -150,26 +146,33 @@ def _variant(wanted: Document, mode: str, parts: Sequence[Document], machine: Ma
         "routing": routing(wanted),
         "cache": caching.asked([part.get("Environment", {}) for part in parts]),
     }
-    return VariantSpec.model_validate({**common, **run(mode, parts)})
+    return VariantSpec.model_validate({**common, **run(mode, parts, serverless)})
 
 
-def run(mode: str, parts: Sequence[Document]) -> dict[str, Any]:
-    """What a variant says of its containers. Raises BadRequest for one that Hearth has no runtime for."""
+def run(mode: str, parts: Sequence[Document], serverless: Document | None = None) -> dict[str, Any]:
+    """What a variant says of its containers; `serverless` is its ServerlessConfig, if it has one. Raises BadRequest for
+    one that Hearth has no runtime for."""
     if len(parts) == 1:
-        return _run(images.served(parts[0]))
-    several = [{"name": each[containers.HOSTNAME], **_run(_served(each))} for each in parts]
+        return _run(many.served(parts[0]), parts[0], serverless)
+    several = [{"name": each[containers.HOSTNAME], **_run(_served(each), each, serverless)} for each in parts]
     return {"containers": several, "mode": mode}
 
 
 def _served(container: Document) -> images.Served:
     try:
-        return images.served(container)
+        return many.served(container)
     except BadRequest as error:
         raise BadRequest(f"container {container[containers.HOSTNAME]}: {error.message}") from None
 
 
-def _run(served: images.Served) -> dict[str, Any]:
-    return {"model": served.model, "task": served.task, "engine": dict(served.engine), "env": dict(served.env)}
+def _run(served: images.Served, container: Document, serverless: Document | None) -> dict[str, Any]:
+    engine = dict(served.engine)
+    if many.is_many(container) and serverless:
+        engine = {"model-cache-mb": serverless["MemorySizeInMB"], **engine}
+    return {
+        "model": served.model, "task": served.task, "many": many.cache(container), "engine": engine,
+        "env": dict(served.env),
+    }  # fmt: skip
 
 
 def _placeholder(wanted: Document) -> VariantSpec:

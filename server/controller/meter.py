@@ -26,6 +26,12 @@ UNITS: Mapping[str, tuple[str, str]] = {
     "ModelLatency": (NAMESPACE, "Microseconds"),
     "OverheadLatency": (NAMESPACE, "Microseconds"),
     "FirstChunkLatency": (NAMESPACE, "Microseconds"),
+    "ModelLoadingWaitTime": (NAMESPACE, "Microseconds"),
+    "ModelLoadingTime": (NAMESPACE, "Microseconds"),
+    "ModelUnloadingTime": (NAMESPACE, "Microseconds"),
+    "ModelDownloadingTime": (NAMESPACE, "Microseconds"),
+    "ModelCacheHit": (NAMESPACE, "None"),
+    "LoadedModelCount": (NAMESPACE, "None"),
     "CPUUtilization": (UTILIZATION, "Percent"),
     "MemoryUtilization": (UTILIZATION, "Percent"),
 }

@@ -8,6 +8,7 @@ from dataclasses import replace
 from server.beat import Beat
 from server.control.capacity import serverless
 from server.control.components import as_endpoint, base_of, copies, fleet, is_base
+from server.controller.affinity import affinity
 from server.controller.registry import Heard, Registry, ready
 from server.controller.rollout import recall
 from server.controller.shares import routing, shared
@@ -83,8 +84,9 @@ def _backends(resource: Resource, heard: Heard) -> list[Backend]:
 def _backend(spec: EndpointSpec, variant: VariantSpec, heard: Heard) -> Backend:
     servers = tuple(Server(beat.replica_id, beat.host, beat.port) for beat in serving(spec, variant, heard))
     return Backend(
-        spec.name, variant.name, variant.weight, servers, variant.limits.max_in_flight, routing=routing(variant)
-    )
+        spec.name, variant.name, variant.weight, servers, variant.limits.max_in_flight, routing=routing(variant),
+        affinity=affinity(variant),
+    )  # fmt: skip
 
 
 def serving(spec: EndpointSpec, variant: VariantSpec, heard: Heard) -> list[Beat]:

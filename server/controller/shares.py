@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from server.controller.affinity import affinity
 from server.controller.registry import Heard, ready
 from server.edge.routes import Backend, Routing, Server
 from server.spec import EndpointSpec, Rollout, VariantSpec
@@ -47,7 +48,7 @@ def _backend(endpoint: str, name: str, sides: Sides, split: bool, heard: Heard) 
     )
     return Backend(
         endpoint, name, weight, servers, max(v.limits.max_in_flight for v, _, _ in found), split,
-        routing=routing(found[-1][0]),
+        routing=routing(found[-1][0]), affinity=affinity(found[-1][0]),
     )  # fmt: skip
 
 

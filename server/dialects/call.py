@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from server.dialects import components
+from server.dialects import components, target_model
 from server.dialects.engine import Invocation
 from server.dialects.identity import Identity
 from server.dialects.service_model import HEADER_RULES, INVOKE, header_name
+from server.dialects.target_model import TARGET_MODEL
 from server.errors import BadRequest
 
 TARGET_CONTAINER = header_name(INVOKE, "TargetContainerHostname", output=False).lower()
@@ -105,6 +106,14 @@ class Call:
         else:
             return
         raise BadRequest(f"Endpoint {endpoint} {problem} TargetContainerHostname.", field="TargetContainerHostname")
+
+    def check_target_model(self, many: Sequence[str], targets: Sequence[str], endpoint: str) -> None:
+        """Raises BadRequest where no model is named and one must be, or one that cannot be. `many` of the containers
+        hold many models; `targets` as for `check_target`."""
+        given = self.headers.get(TARGET_MODEL.encode())
+        chosen = self.headers.get(TARGET_CONTAINER.encode(), b"").decode("latin-1")
+        holds_many = chosen in many if targets else bool(many)
+        target_model.check(None if given is None else given.decode("latin-1"), holds_many, endpoint, self.request_id)
 
     def answer_headers(self, identity: Identity) -> list[tuple[bytes, bytes]]:
         answer = [(_VARIANT, identity.variant.encode()), (AMZN_REQUEST_ID, self.request_id.encode("latin-1"))]

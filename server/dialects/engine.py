@@ -165,5 +165,8 @@ class Engines:
     """Paths below `openai` that this model can answer, e.g. ``/v1/chat/completions``."""
     targets: tuple[str, ...] = ()
     """Host names of the containers that an invocation must choose from; none: it must not choose."""
+    many: tuple[str, ...] = ()
+    """Host names of the containers that hold many models, so that an invocation must name one (TargetModel); "" for a
+    container without a name."""
     capacity: int | None = None
     """Answers that it makes good use of at once; more would only wait inside. None: it does not say."""

@@ -23,6 +23,7 @@ from server.errors import (
     Forbidden,
     HearthError,
     ModelFailed,
+    NoSuchModel,
     NotFound,
     NotReady,
     PromptTooLong,
@@ -118,7 +119,7 @@ def runtime_error(exc: HearthError, request_id: str) -> Response:
         status = 403 if exc.status == Unauthenticated.status else exc.status
     if isinstance(exc, BodyTooLarge | RequestTimeout | UnsupportedMedia):
         status = exc.status
-    if isinstance(exc, NotFound) and exc.field != ENDPOINT_FIELD:
+    if isinstance(exc, NotFound) and exc.field != ENDPOINT_FIELD and not isinstance(exc, NoSuchModel):
         code, status = "UnknownOperationException", exc.status
     return _aws(status, code, {"Message": exc.message[:MAX_MESSAGE]}, request_id, _retry(exc))
 

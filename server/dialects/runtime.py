@@ -100,6 +100,7 @@ class Runtime:
             call.check_headers(self._identity)
             call.check_component(self._identity)
         call.check_target(self._engines.targets, self._identity.endpoint)
+        call.check_target_model(self._engines.many, self._engines.targets, self._identity.endpoint)
         if self._engines.payload is None and call.accept and not any(call.accepts(answer) for answer in ANSWERS):
             wanted = call.accept[:100]
             raise UnsupportedMedia(f"Accept: {wanted} cannot be answered, only application/json", field="Accept")

@@ -17,7 +17,7 @@ MODEL: Any = ServiceModel(Loader().load_service_model("sagemaker-runtime", "serv
 INVOKE: Any = MODEL.operation_model("InvokeEndpoint")
 INVOKE_STREAM: Any = MODEL.operation_model("InvokeEndpointWithResponseStream")
 
-UNSUPPORTED = ("TargetModel", "EnableExplanations")
+UNSUPPORTED = ("EnableExplanations",)
 """Inputs that choose between things an endpoint of ours has only one of, or none."""
 
 

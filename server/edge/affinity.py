@@ -28,6 +28,16 @@ BALANCE: Mapping[RoutingStrategy, str] = {
     "PREFIX_AWARE": "leastconn",
 }
 
+LOAD_FACTOR = 150
+"""Percent of the mean load that a replica may have before requests for what it holds go on to the next one."""
+
+_HASHED = """\
+hdr({header})
+  hash-type consistent sdbm avalanche
+  hash-balance-factor {factor}"""
+"""Consistent: a replica that comes or goes moves its own share of the values alone. Requests without the header go in
+turns."""
+
 _SESSIONS = f"""\
   stick-table type string len 40 size {REMEMBERED} expire {REMEMBERED_FOR} peers {PEER}
   http-request set-var(txn.session) req.fhdr({OPENAI_SESSION}) if {{ req.fhdr({OPENAI_SESSION}) -m len gt 0 }}
@@ -72,13 +82,15 @@ peers {PEER}
 def balance(variants: Sequence[Backend]) -> str:
     """Of one variant, as it asks. Of several, or of several revisions, in turns by weight: leastconn would undo the
     weights as soon as one is slower, and random(1) follows them only roughly."""
+    if _alone(variants) and variants[0].affinity:
+        return _HASHED.format(header=variants[0].affinity, factor=LOAD_FACTOR)
     return BALANCE[variants[0].routing.strategy] if _alone(variants) else "roundrobin"
 
 
 def remembered(config: EdgeConfig, name: str, variants: Sequence[Backend], slots: Sequence[str]) -> str:
     """Rules of the backend `name` whose servers are `slots`. Prompts are remembered where their variant asks for it
     and is alone; a session stays with its replica whatever else holds."""
-    if not _alone(variants) or variants[0].routing.strategy != "PREFIX_AWARE":
+    if not _alone(variants) or variants[0].affinity or variants[0].routing.strategy != "PREFIX_AWARE":
         return _SESSIONS
     routing = variants[0].routing
     full = "".join(

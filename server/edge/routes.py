@@ -84,10 +84,14 @@ class Backend:
     routing: Routing = Routing()
     component: str = ""
     """The inference component that it is, if it is one."""
+    affinity: str = ""
+    """Header whose value picks the replica, so that equal ones meet again; empty: none does."""
 
     def __post_init__(self) -> None:
         for name in (self.endpoint, self.variant, *((self.component,) if self.component else ())):
             _check_name(name)
+        if re.fullmatch(r"[a-z0-9-]*", self.affinity) is None:
+            raise ValueError(f"{self.affinity[:80]!r} is no header in lower case")
         _check_account(self.account)
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"weight {self.weight} of {self.endpoint}/{self.variant} is not a share of traffic")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import tempfile
@@ -45,6 +46,7 @@ class _Item:
     key: str
     name: PurePosixPath
     size: int
+    etag: str
 
 
 def fetch(storage: Storage, uri: str, folder: Path, limits: Limits) -> list[Path]:
@@ -76,19 +78,27 @@ def fetch(storage: Storage, uri: str, folder: Path, limits: Limits) -> list[Path
     return [folder / item.name for item in items]
 
 
+def look(storage: Storage, uri: str, limits: Limits) -> str:
+    """What tells the contents of `uri`, an object or all objects below it, from those of another time: from their
+    keys, sizes and entity tags, without reading them. Blocking. Raises NoSuchBucket, NoSuchKey, EntityTooLarge."""
+    items = sorted(_items(storage, Location.parse(uri), limits), key=lambda item: item.key)
+    said = "\n".join(f"{item.key}\0{item.size}\0{item.etag}" for item in items)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def _items(storage: Storage, location: Location, limits: Limits) -> list[_Item]:
     if location.key and not location.key.endswith("/"):
         try:
             head = storage.call(_operation("HeadObject"), {"Bucket": location.bucket, "Key": location.key}, None)
-            return [_Item(location.key, _inside(location.key.rpartition("/")[2]), head["ContentLength"])]
+            return [_Item(location.key, _inside(location.key.rpartition("/")[2]), head["ContentLength"], head["ETag"])]
         except ObjectError as error:
             if error.code != "NoSuchKey":
                 raise
     prefix = f"{location.key.rstrip('/')}/" if location.key else ""
     items: list[_Item] = []
-    for key, size in _listed(storage, location.bucket, prefix):
+    for key, size, etag in _listed(storage, location.bucket, prefix):
         if not key.endswith("/"):  # what consoles make to show a folder
-            items.append(_Item(key, _inside(key.removeprefix(prefix)), size))
+            items.append(_Item(key, _inside(key.removeprefix(prefix)), size, etag))
         if len(items) > limits.files:
             raise ObjectError("EntityTooLarge", f"There are more than {limits.files} objects below {prefix}.")
     if not items:
@@ -97,11 +107,11 @@ def _items(storage: Storage, location: Location, limits: Limits) -> list[_Item]:
     return items
 
 
-def _listed(storage: Storage, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+def _listed(storage: Storage, bucket: str, prefix: str) -> Iterator[tuple[str, int, str]]:
     params = {"Bucket": bucket, "Prefix": prefix}
     while True:
         page = storage.call(_operation("ListObjectsV2"), params, None)
-        yield from ((row["Key"], row["Size"]) for row in page.get("Contents", ()))
+        yield from ((row["Key"], row["Size"], row["ETag"]) for row in page.get("Contents", ()))
         if not page["IsTruncated"]:
             return
         params = {**params, "ContinuationToken": page["NextContinuationToken"]}

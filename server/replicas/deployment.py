@@ -118,7 +118,7 @@ class Replica:
     async def _start(self) -> None:
         plan = self.plan
         runtime = await self.listener.call(
-            lambda: runtimes.start(plan.endpoint, plan.variant, self.artifacts, plan.home)
+            lambda: runtimes.start(plan.endpoint, plan.variant, self.artifacts, plan.home, self.metrics.periods)
         )
         self.runtime = runtime
         app = dialect_app(runtime.engines, self.identity, plan.variant.limits, runtime.alive)

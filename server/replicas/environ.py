@@ -8,7 +8,7 @@ from models.catalogue import resolve
 from server.external.options import MODEL as EXTERNAL
 from server.prefork.imported import NEED, Stage
 from server.replicas.vllm_plugin import SAMPLER
-from server.spec import ContainerSpec, Task, VariantSpec
+from server.spec import ENGINE_TASKS, ContainerSpec, VariantSpec
 
 ENVIRON = {
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
@@ -17,9 +17,6 @@ ENVIRON = {
     "VLLM_MAX_STOP_STRINGS": "16",
 }
 """Environment of every replica; a variant's own `env` goes over it."""
-
-ENGINE_TASKS: tuple[Task, ...] = ("generate", "embed", "classify", "rerank")
-"""What vLLM runs."""
 
 
 def variables(variant: VariantSpec, *, sampler: bool) -> Mapping[str, str]:
@@ -32,7 +29,7 @@ def needs(variant: VariantSpec) -> Stage:
 
 
 def _needs_engine(model: VariantSpec | ContainerSpec) -> bool:
-    if model.model == EXTERNAL:
+    if model.many is not None or model.model == EXTERNAL:
         return False
     if model.task is not None:
         return model.task in ENGINE_TASKS

@@ -12,7 +12,14 @@ from server.errors import BadRequest
 from server.spec import Frozen, VariantSpec
 
 
-class PredictOptions(Frozen):
+class Options(Frozen):
+    """What one runtime can be told."""
+
+    ENVIRON: ClassVar[Mapping[str, str]] = {}
+    """Variables that stand for options."""
+
+
+class PredictOptions(Options):
     """How a model without code is loaded and asked."""
 
     ENVIRON: ClassVar[Mapping[str, str]] = {
@@ -44,7 +51,7 @@ class PredictOptions(Frozen):
     """Content type of answers to requests that do not ask for one; None: the framework's own."""
 
 
-class HandlerOptions(Frozen):
+class HandlerOptions(Options):
     """How a customer's code is found and run."""
 
     ENVIRON: ClassVar[Mapping[str, str]] = {
@@ -70,7 +77,12 @@ class HandlerOptions(Frozen):
     default_accept: str = "application/json"
 
 
-Read = TypeVar("Read", PredictOptions, HandlerOptions)
+Read = TypeVar("Read", bound=Options)
+
+
+def names(kind: type[Options]) -> list[str]:
+    """As the options are written."""
+    return [field.replace("_", "-") for field in kind.model_fields]
 
 
 def read(kind: type[Read], variant: VariantSpec) -> Read:
@@ -78,7 +90,7 @@ def read(kind: type[Read], variant: VariantSpec) -> Read:
     given: dict[str, object] = {
         field: variant.env[name] for name, field in kind.ENVIRON.items() if variant.env.get(name)
     }
-    known = [field.replace("_", "-") for field in kind.model_fields]
+    known = names(kind)
     for name, value in variant.engine.items():
         if name not in known:
             raise BadRequest(f"option {name!r} is unknown; known are {', '.join(known)}", field=f"engine.{name}")

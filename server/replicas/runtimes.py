@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,17 +18,17 @@ from server.dialects.identity import Identity
 from server.errors import BadRequest, HearthError, ModelFailed
 from server.external.options import MODEL as EXTERNAL
 from server.guard.metrics import ContainerMetrics
+from server.metrics.periods import Periods
 from server.replicas import options
 from server.replicas.adapters import Loader, NoLoader
 from server.replicas.artifacts import S3, Artifacts
 from server.replicas.containers import Container, Direct, Serial
-from server.replicas.environ import ENGINE_TASKS
 from server.replicas.faces import payload_engine
 from server.replicas.options import HandlerOptions, PredictOptions
 from server.replicas.plan import Home
 from server.replicas.timed import timed
 from server.settings import environment
-from server.spec import Task, VariantSpec
+from server.spec import ENGINE_TASKS, Task, VariantSpec
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +59,8 @@ class Runtime:
     """Tokens read and generated so far."""
     adapters: Loader = field(default_factory=lambda: NoLoader("its base is not a model that vLLM runs"))
     """Puts adapters on it."""
+    pids: Callable[[], Sequence[int]] = tuple
+    """Processes that run a customer's code, each the leader of its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +108,48 @@ def _told_by_config(name: str, found: ResolvedModel) -> Task:
     return task
 
 
-async def start(endpoint: str, variant: VariantSpec, artifacts: Artifacts, home: Home | None = None) -> Runtime:
-    """Loads the variant's model, or all its containers'. Takes seconds to minutes; raises what the engine raises."""
+async def start(
+    endpoint: str, variant: VariantSpec, artifacts: Artifacts, home: Home | None = None, periods: Periods | None = None
+) -> Runtime:
+    """Loads the variant's model, or all its containers'. Takes seconds to minutes; raises what the engine raises.
+    `periods` takes what is measured of many models."""
+    periods = periods or Periods()
     if variant.containers:
-        return await _several(endpoint, variant, artifacts, home)
+        return await _several(endpoint, variant, artifacts, home, periods)
+    if variant.many is not None:
+        return await _many(endpoint, variant, artifacts, periods)
     with timed("locate"):
         loaded = await asyncio.to_thread(locate, variant, artifacts, home)
     return await STARTERS[loaded.task](endpoint, variant, loaded)
 
 
-async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts, home: Home | None) -> Runtime:
+async def _many(endpoint: str, variant: VariantSpec, artifacts: Artifacts, periods: Periods) -> Runtime:
+    from server.replicas.many.engine import ManyEngine
+
+    async def one(model: VariantSpec) -> Runtime:
+        loaded = await asyncio.to_thread(locate, model, artifacts)
+        if STARTERS[loaded.task] is _vllm:
+            raise BadRequest(f"it is for {loaded.task}, which needs vLLM; one replica can hold one engine")
+        kinds: Mapping[Task, type[options.Options]] = {"predict": PredictOptions, "handler": HandlerOptions}
+        known = options.names(kinds.get(loaded.task, options.Options))
+        theirs = {name: value for name, value in model.engine.items() if name in known}
+        return await STARTERS[loaded.task](endpoint, model.model_copy(update={"engine": theirs}), loaded)
+
+    engine = await ManyEngine.start(endpoint, variant, artifacts, periods, one)
+    return Runtime(Engines(payload=engine, many=("",)), lambda: True, lambda: 0, engine.stop)
+
+
+async def _several(
+    endpoint: str, variant: VariantSpec, artifacts: Artifacts, home: Home | None, periods: Periods
+) -> Runtime:
     """Starts the containers in their order, once all that they need is here; none is left when one fails."""
-    located: dict[str, tuple[VariantSpec, Loaded]] = {}
+    located: dict[str, tuple[VariantSpec, Loaded | None]] = {}
     for container in variant.containers:
         with _named(container.name):
             alone = variant.alone(container)
-            located[container.name] = alone, await asyncio.to_thread(locate, alone, artifacts, home)
-    engines = [name for name, (_, loaded) in located.items() if STARTERS[loaded.task] is _vllm]
+            loaded = None if alone.many else await asyncio.to_thread(locate, alone, artifacts, home)
+            located[container.name] = alone, loaded
+    engines = [name for name, (_, loaded) in located.items() if loaded and STARTERS[loaded.task] is _vllm]
     if len(engines) > 1:
         raise BadRequest(
             f"containers {', '.join(engines)} need vLLM; one replica can hold one engine", field="containers"
@@ -133,7 +160,10 @@ async def _several(endpoint: str, variant: VariantSpec, artifacts: Artifacts, ho
             with _named(name):
                 if name in engines:
                     os.environ.update(alone.env)  # vLLM reads the process's own, as does what it starts
-                started[name] = await STARTERS[loaded.task](endpoint, alone, loaded)
+                if loaded is None:
+                    started[name] = await _many(endpoint, alone, artifacts, periods)
+                else:
+                    started[name] = await STARTERS[loaded.task](endpoint, alone, loaded)
     except BaseException:
         await _stop(started)
         raise
@@ -156,10 +186,11 @@ def _composed(endpoint: str, variant: VariantSpec, started: Mapping[str, Runtime
         )
         for name, runtime in started.items()
     ]
+    many = tuple(name for name, runtime in started.items() if runtime.engines.many)
     held = [runtime.engines.capacity or variant.limits.max_in_flight for runtime in started.values()]
     if variant.mode == "Direct":
-        return Engines(payload=Direct(containers), targets=tuple(started), capacity=sum(held))
-    return Engines(payload=Serial(containers), capacity=min(held))
+        return Engines(payload=Direct(containers), targets=tuple(started), many=many, capacity=sum(held))
+    return Engines(payload=Serial(containers), many=many, capacity=min(held))
 
 
 @contextlib.contextmanager
@@ -252,7 +283,8 @@ async def _handler(_endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runt
 
     chosen = options.read(HandlerOptions, variant)
     engine = await HandlerEngine.start(_folder(loaded), variant, chosen, loaded.artifacts, loaded.environ)
-    return Runtime(Engines(payload=engine, capacity=chosen.workers * AHEAD), engine.alive, lambda: 0, engine.stop)
+    engines = Engines(payload=engine, capacity=chosen.workers * AHEAD)
+    return Runtime(engines, engine.alive, lambda: 0, engine.stop, pids=lambda: engine.pids)
 
 
 async def _external(endpoint: str, variant: VariantSpec, loaded: Loaded) -> Runtime:

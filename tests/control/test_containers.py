@@ -44,7 +44,7 @@ def endpoint(sagemaker: Any, store: Store, **model: Any) -> VariantSpec:
         ({"Containers": named("a"), **DIRECT}, "Direct needs more than one"),
         ({"PrimaryContainer": CODE, **DIRECT}, "Direct needs more than one"),
         (
-            {"Containers": named("a", "b", Mode="MultiModel")},
+            {"Containers": named("a", "b", Mode="MultiModel", ModelDataUrl="s3://models/all/")},
             "More than one container in MultiModel mode is not supported with inference pipeline.",
         ),
         (
@@ -133,7 +133,10 @@ def test_a_packages_containers_count(sagemaker: Any) -> None:
     ("containers", "reason"),
     [
         ([CODE, {"Image": "registry.example.com/own:1"}], "container container-2: Image 'registry.example.com/own:1'"),
-        ([*named("a", Mode="MultiModel"), *named("b")], "multi-model containers (a) cannot be run yet"),
+        (
+            [*named("a", Mode="MultiModel", ModelDataUrl="s3://m/p/", Image="djl-inference:0.27"), *named("b")],
+            "container a: Image 'djl-inference:0.27' is served with vLLM, which holds one model",
+        ),
     ],
 )
 def test_what_cannot_be_run_names_the_container(

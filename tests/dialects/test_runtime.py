@@ -229,7 +229,10 @@ def test_a_wrong_content_type_names_what_is_accepted(client: Any) -> None:
         ({"EndpointName": "nope"}, "Endpoint nope of account 123456789012 not found."),
         ({"TargetVariant": "Other"}, "variant Other"),
         ({"CustomAttributes": "x" * 1025}, "1025 characters"),
-        ({"TargetModel": "a.tar.gz"}, "does not support"),
+        (
+            {"TargetModel": "a.tar.gz"},
+            "Endpoint m is not a multi-model endpoint and does not support target model header.",
+        ),
         ({"InferenceComponentName": "c"}, "is not allowed for endpoint m"),
         ({"SessionId": "NEW_SESSION"}, "sessions"),
         ({"Accept": "text/csv"}, "text/csv"),

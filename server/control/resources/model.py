@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from server.control import containers, images
+from server.control import containers, images, many
 from server.control.kind import Kind, creates, deletes, describes, find
 from server.control.listing import lists
 from server.control.operations import Context, Request
@@ -31,6 +31,7 @@ def _check_container(container: Mapping[str, Any]) -> None:
         raise BadRequest("A container needs either Image or ModelPackageName.", field="image")
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise BadRequest("ModelDataUrl and ModelDataSource cannot be given together.", field="modelDataSource")
+    many.check(container)
     if images.repository(container.get("Image", "")) == external.IMAGE:
         external.named(container.get("Environment", {}))  # what is wrong here may be a key, not to be written down
 

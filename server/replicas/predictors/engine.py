@@ -35,6 +35,14 @@ LOADERS: Mapping[Framework, Callable[[ModelFile, PredictOptions, int], Predictor
     "onnx": OnnxSession.load,
 }
 
+MODULES: Mapping[Framework, tuple[str, ...]] = {
+    "scikit-learn": ("sklearn", "skops.io"),
+    "xgboost": ("xgboost",),
+    "pytorch": ("torch",),
+    "onnx": ("onnxruntime",),
+}
+"""What each framework's models share, once it is imported."""
+
 ROWS_TOGETHER = 4096
 """Rows of several requests that are predicted in one call at most; one request's rows are never torn apart."""
 
@@ -91,8 +99,9 @@ class PredictEngine:
         return self._batcher.alive()
 
     async def stop(self) -> None:
-        """Refuse what waits, finish the batch that runs."""
+        """Refuse what waits, finish the batch that runs, and let go of the model. May be called twice."""
         await self._batcher.stop()
+        self.__dict__.pop("_predictor", None)  # engine and batcher refer to each other, so neither would go by itself
 
     def _answers(self, invocations: Sequence[Invocation]) -> list[Answer | HearthError]:
         """One outcome for each; runs in the batch's thread."""
