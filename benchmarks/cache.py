@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +69,7 @@ def round_(arm: CachingArm, number: int, seconds: float) -> dict[str, dict[str, 
     return found
 
 
-def section(found: list[Mapping[str, Mapping[str, float]]]) -> list[str]:
+def section(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
     lines = ["| p50, ms | one token | from the cache | ratio |", "| --- | ---: | ---: | ---: |"]
     for part, words in (("whole", "whole request"), ("replica", "in the replica")):
         miss, hit = ([each[kind][part] for each in found] for kind in KINDS)

@@ -177,7 +177,8 @@ def test_bounds_hold_whatever_comes(steps: list[tuple[int, int, int]]) -> None:
 
 
 def test_what_was_asked_for_longest_ago_goes_first_and_age_counts() -> None:
-    now, went = 0.0, []
+    now = 0.0
+    went: list[str] = []
     store = Store(max_bytes=10**6, max_entries=2, ttl_s=5, evicted=went.append, clock=lambda: now)
     a, b, c = (Answer((), name) for name in (b"a", b"b", b"c"))
     store.put(b"a", a)

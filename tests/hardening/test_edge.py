@@ -37,7 +37,7 @@ def exchange(edge: Edge, request: bytes, first_s: float = QUIET_S) -> bytes:
 
 
 def servers(edge: Edge) -> list[Answerer]:
-    return edge._answerers
+    return edge.answerers
 
 
 def unharmed(edge: Edge) -> None:
