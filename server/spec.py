@@ -175,6 +175,8 @@ class VariantSpec(Frozen):
             raise ValueError("a variant has either a model or containers, or hosts inference components")
         if self.containers and (self.task is not None or self.many is not None or self.engine or self.env):
             raise ValueError("task, many, engine and env belong to each of the containers")
+        if self.cache is not None and (self.many or any(container.many for container in self.containers)):
+            raise ValueError("the response cache is for models that stay what they are, not for a prefix of many")
         names = [container.name for container in self.containers]
         if len(set(names)) != len(names):
             raise ValueError(f"container names must differ, got {', '.join(names)}")

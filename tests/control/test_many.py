@@ -102,8 +102,9 @@ def test_one_of_a_pipelines_containers(sagemaker: Any, store: Store) -> None:
             {"Image": "huggingface-pytorch-inference:2", "Environment": {"HF_TASK": "text-generation"}},
             "is served with vLLM",
         ),
+        ({"Environment": {"HEARTH_CACHE": "true"}}, "the response cache is for models that stay what they are"),
     ],
-    ids=["image", "own", "hub", "task"],
+    ids=["image", "own", "hub", "task", "cached"],
 )
 def test_what_cannot_be_run(sagemaker: Any, store: Store, more: dict[str, Any], reason: str) -> None:
     sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer={**MANY, **more})

@@ -333,19 +333,6 @@ async def test_a_large_answer_is_given_and_not_kept() -> None:
             assert (answer.content, answer.headers["x-cache"]) == (b"%d:" % number + b"x" * 20, "miss")
 
 
-async def test_what_is_cleared_is_asked_anew() -> None:
-    model = Counting(held=True)
-    guard = guard_of(Engines(payload=model))
-    assert guard._cache is not None
-    async with client_of(guard) as client:
-        early = asyncio.create_task(client.post(RUNTIME, content=b"x"))
-        await until(lambda: model.running == 1)
-        guard._cache.clear()
-        model.let.set()
-        assert (await early).content == b"1:x"
-        assert [(await client.post(RUNTIME, content=b"x")).content for _ in range(2)] == [b"2:x", b"2:x"]
-
-
 async def test_without_a_cache_nothing_is_said_of_it() -> None:
     app = dialect_app(Engines(payload=Counting()), IDENTITY, Limits())
     async with client_of(Guard(app, IDENTITY, Limits(), Metrics.of(IDENTITY), opaque=True)) as client:

@@ -57,14 +57,7 @@ class ResponseCache:
             evicted=self._metrics.evicted,
         )  # fmt: skip
         self._flights: dict[bytes, asyncio.Future[Outcome]] = {}
-        self._cleared = 0
         self._metrics.watch(lambda: float(len(self._store)), lambda: float(self._store.bytes))
-
-    def clear(self) -> None:
-        """For a model that has become another under the same name. What is being computed is not kept either."""
-        self._store.clear()
-        self._flights.clear()
-        self._cleared += 1
 
     @classmethod
     def of(
@@ -110,10 +103,9 @@ class ResponseCache:
     async def _lead(self, asked: bytes, exchange: Exchange, body: bytes, run: Run) -> None:
         flight: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._flights.setdefault(asked, flight)
-        cleared = self._cleared
 
         def whole(answer: Answer | None) -> None:
-            if answer is not None and cleared == self._cleared:
+            if answer is not None:
                 self._store.put(asked, answer)
             flight.set_result(answer or Unanswered.NOT_KEPT)
             self._landed(asked, flight)

@@ -66,10 +66,6 @@ class Store:
         self._entries[key] = answer, self._clock() + self._ttl_s
         self.bytes += answer.size
 
-    def clear(self) -> None:
-        self._entries.clear()
-        self.bytes = 0
-
     def _remove(self, key: bytes, why: str) -> None:
         self._drop(key)
         self._evicted(why)
