@@ -73,7 +73,10 @@ class Routed:
     def within(self, _account: str) -> Heard:
         return Heard((BEAT,))
 
-    async def keep(self, _account: str, _endpoint: str, _points: Any, _instances: int) -> bool:
+    def adapters(self, _beat: Beat) -> list[Any]:
+        return []
+
+    async def keep(self, _account: str, _endpoint: str, _points: Any, _instances: int, _component: str) -> bool:
         return True
 
 
