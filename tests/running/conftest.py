@@ -169,6 +169,14 @@ def runtime(hearth: Hearth) -> Any:
     )
 
 
+def fresh(hearth: Hearth) -> Any:
+    """A client without a connection from before the endpoint was: on it, an older worker of the edge would count."""
+    return boto3.client(
+        "sagemaker-runtime", endpoint_url=hearth.url, region_name="us-east-1", aws_access_key_id="any",
+        aws_secret_access_key="any", config=Config(retries={"max_attempts": 0}, read_timeout=120),
+    )  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests of the running server; faults last, as they take down what the others share."""
     for item in items:

@@ -10,14 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from benchmarks.crash.site import Site
-from tests.running.conftest import VISION, Hearth
+from tests.running.conftest import VISION, Hearth, fresh
 
 NAME = "held-serverless"
 CODE = """import time
@@ -60,14 +58,6 @@ def serverless(hearth: Hearth, tmp_path: Path) -> Iterator[Path]:
     hearth.wait("gone", lambda: NAME not in hearth.endpoints(), 60)
 
 
-def fresh(hearth: Hearth) -> Any:
-    """A client without a connection from before the endpoint was: on it, an older worker of the edge would count."""
-    return boto3.client(
-        "sagemaker-runtime", endpoint_url=hearth.url, region_name="us-east-1", aws_access_key_id="any",
-        aws_secret_access_key="any", config=Config(retries={"max_attempts": 0}, read_timeout=120),
-    )  # fmt: skip
-
-
 class Callers:
     """boto3 calls on threads."""
 
@@ -96,7 +86,7 @@ def waiting(hearth: Hearth) -> int:
 
 def test_max_concurrency_is_exact_asleep_and_awake(hearth: Hearth, serverless: Path) -> None:
     callers = Callers(fresh(hearth))
-    hearth.wait("it sleeps", lambda: not hearth.replicas(NAME), 60)
+    hearth.wait("it sleeps", lambda: not hearth.replicas(NAME) and not hearth.replicas(NAME, "draining"), 60)
     cold = [callers.call() for _ in range(2)]
     hearth.wait("both are held", lambda: waiting(hearth) + in_flight(hearth) == 2, 60)
     assert [callers.call().result(30) for _ in range(3)] == ["ThrottlingException"] * 3

@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from tests.fixtures.pictures import digits
-from tests.running.conftest import Hearth
+from tests.running.conftest import Hearth, fresh
 
 NAME = "routed"
 WAIT = {"Delay": 0.25, "MaxAttempts": 960}
@@ -45,6 +45,11 @@ def routed(hearth: Hearth) -> Iterator[str]:
     sagemaker.delete_endpoint_config(EndpointConfigName=NAME)
     sagemaker.delete_model(ModelName=NAME)
     sagemaker.close()
+
+
+@pytest.fixture(scope="module")
+def runtime(hearth: Hearth, routed: str) -> Any:
+    return fresh(hearth)
 
 
 def ask(runtime: Any, body: bytes, **more: Any) -> tuple[str, bytes]:
