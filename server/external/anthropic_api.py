@@ -22,6 +22,7 @@ from server.external.chat import (
     Usage,
     choice,
     conversation,
+    tool_call,
 )
 from server.external.options import ProviderOptions
 from server.external.provider import Embedded
@@ -110,11 +111,7 @@ def _whole(found: Mapping[str, Any]) -> Delta:
         calls = [block for block in found["content"] if block["type"] == "tool_use"]
         message: dict[str, Any] = {"role": "assistant", "content": text or None}
         if calls:
-            message["tool_calls"] = [
-                {"id": call["id"], "type": "function",
-                 "function": {"name": call["name"], "arguments": json.dumps(call["input"])}}
-                for call in calls
-            ]  # fmt: skip
+            message["tool_calls"] = [tool_call(call["id"], call["name"], call["input"]) for call in calls]
         return Delta((choice(message, FINISH.get(found["stop_reason"], "stop")),), _usage(found["usage"]))
     except (KeyError, TypeError):
         raise ProviderFailed("the provider's answer is no message", 502) from None

@@ -26,6 +26,7 @@ from server.external.chat import (
     Usage,
     choice,
     conversation,
+    tool_call,
 )
 from server.external.options import ProviderOptions
 from server.external.provider import Embedded
@@ -230,11 +231,7 @@ def _whole(found: Mapping[str, Any]) -> Delta:
         }  # fmt: skip
         calls = [block["toolUse"] for block in blocks if "toolUse" in block]
         if calls:
-            message["tool_calls"] = [
-                {"id": call["toolUseId"], "type": "function",
-                 "function": {"name": call["name"], "arguments": json.dumps(call["input"])}}
-                for call in calls
-            ]  # fmt: skip
+            message["tool_calls"] = [tool_call(call["toolUseId"], call["name"], call["input"]) for call in calls]
         return Delta((choice(message, FINISH.get(found["stopReason"], "stop")),), _usage(found["usage"]))
     except (KeyError, TypeError):
         raise ProviderFailed("the provider's answer is no message", 502) from None

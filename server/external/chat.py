@@ -37,6 +37,11 @@ def choice(delta: Mapping[str, Any], finish: str | None = None, index: int = 0) 
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
 
 
+def tool_call(id: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole one, as OpenAI's messages have it: its arguments are a text."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     text: str
